@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package home says where byre keeps its state: one directory, versioned,
+// owned by the user who runs it.
+//
+//	version        layout version; a newer one is refused
+//	daemon.lock    held by the daemon for as long as it lives
+//	docker.sock    the Docker API
+//	serve.log      the daemon's log
+//	containerd/    content, metadata, snapshots, layers
+//	run/           containerd's sockets, shims' bundles
+//	containers/ networks/ volumes/   the engine's objects
+//	template/      saved machines, one per key
+package home
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Env is the environment variable that moves all state.
+const Env = "BYRE_HOME"
+
+// LayoutVersion is the version of the directory's layout.
+const LayoutVersion = "1"
+
+// maxSocketPath leaves room below the 108 bytes that sun_path has on Linux
+// (104 on macOS) for the longest name below the directory.
+const maxSocketPath = 103
+
+// Dir is byre's state directory, an absolute path.
+type Dir string
+
+// Find returns the state directory from the environment: $BYRE_HOME, else the
+// place that the host's conventions give it. It does not make it.
+func Find(getenv func(string) string) (Dir, error) {
+	if p := getenv(Env); p != "" {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return "", fmt.Errorf("resolve %s=%s: %w", Env, p, err)
+		}
+		return Dir(abs), nil
+	}
+	return platformDir(getenv)
+}
+
+// Path joins names to the directory.
+func (d Dir) Path(names ...string) string {
+	return filepath.Join(append([]string{string(d)}, names...)...)
+}
+
+// Prepare makes the directory if it is missing, readable by its owner alone,
+// and checks the layout's version.
+func (d Dir) Prepare() error {
+	if n := len(d.Path("docker.sock")); n > maxSocketPath {
+		return fmt.Errorf("state directory %s: its socket's path has %d bytes, over the %d that the system allows: set %s to a shorter path",
+			d, n, maxSocketPath, Env)
+	}
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	b, err := os.ReadFile(d.Path("version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.writeVersion()
+	}
+	if err != nil {
+		return fmt.Errorf("read version of state directory: %w", err)
+	}
+	if v := strings.TrimSpace(string(b)); v != LayoutVersion && v != "" {
+		return fmt.Errorf("state directory %s has layout version %q, this byre knows %q: use the byre that made it, or set %s to another directory",
+			d, v, LayoutVersion, Env)
+	}
+	return nil
+}
+
+func (d Dir) writeVersion() error {
+	tmp := d.Path(".version.tmp")
+	if err := os.WriteFile(tmp, []byte(LayoutVersion+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write version of state directory: %w", err)
+	}
+	if err := os.Rename(tmp, d.Path("version")); err != nil {
+		return fmt.Errorf("write version of state directory: %w", err)
+	}
+	return nil
+}
