@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shimapi
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Runtime is the name under which containerd finds the shim's binary,
+// containerd-shim-byre-v1.
+const Runtime = "io.containerd.byre.v1"
+
+// Annotations of an OCI specification. Their values are JSON. Unknown
+// annotations that start with Prefix are refused.
+const (
+	// Prefix starts the names of all annotations of byre's.
+	Prefix = "dev.byre."
+	// AnnotationNetwork holds a Network. Without it the machine gets a private
+	// switch of its own: NAT, DHCP-free static address, DNS.
+	AnnotationNetwork = Prefix + "network"
+	// AnnotationMounts holds a map from a mount's destination to a Mount.
+	AnnotationMounts = Prefix + "mounts"
+	// AnnotationMaxMemory holds a number: the bytes of memory up to which the
+	// machine may grow. Without it the bound is the host's memory.
+	AnnotationMaxMemory = Prefix + "maxmemory"
+	// AnnotationCPUs holds a number: the machine's virtual CPUs.
+	AnnotationCPUs = Prefix + "cpus"
+	// AnnotationNoEtc holds a boolean: true leaves /etc/hosts, /etc/hostname
+	// and /etc/resolv.conf as the image has them. Without it the guest's own
+	// are bound over them wherever the specification mounts nothing there.
+	AnnotationNoEtc = Prefix + "noetc"
+)
+
+// Network says how a sandbox is connected.
+type Network struct {
+	// Socket is the Unix socket of the endpoint on a switch. Empty means no
+	// network but loopback.
+	Socket string `json:"socket,omitempty"`
+	// MAC is the card's address, six bytes in hexadecimal with colons.
+	MAC string `json:"mac,omitempty"`
+	// Addresses are in CIDR notation.
+	Addresses []string `json:"addresses,omitempty"`
+	// Gateway is the default gateway; empty for none.
+	Gateway string `json:"gateway,omitempty"`
+	// MTU of the link; 0 means 1500.
+	MTU uint32 `json:"mtu,omitempty"`
+	// Nameservers, Search and Options make /etc/resolv.conf.
+	Nameservers []string `json:"nameservers,omitempty"`
+	Search      []string `json:"search,omitempty"`
+	Options     []string `json:"options,omitempty"`
+	// Hosts are further lines of /etc/hosts.
+	Hosts []Host `json:"hosts,omitempty"`
+	// Hostname and Domainname of the machine; the container's own come from
+	// its specification and default to these.
+	Hostname   string `json:"hostname,omitempty"`
+	Domainname string `json:"domainname,omitempty"`
+}
+
+// Host is a line of /etc/hosts.
+type Host struct {
+	Address string   `json:"address"`
+	Names   []string `json:"names"`
+}
+
+// Mount says about a bind mount what its options cannot.
+type Mount struct {
+	// Cache is the mode of v9fs: "loose" (the default) or "none".
+	Cache string `json:"cache,omitempty"`
+	// UID and GID, when both are set, own in the guest what belongs on the
+	// host to the user who runs the shim.
+	UID *uint32 `json:"uid,omitempty"`
+	GID *uint32 `json:"gid,omitempty"`
+}
+
+// Settings are the annotations of one specification, decoded.
+type Settings struct {
+	// Network is nil when there is no such annotation.
+	Network   *Network
+	Mounts    map[string]Mount
+	MaxMemory uint64
+	CPUs      int
+	NoEtc     bool
+}
+
+// ParseSettings reads the annotations of a specification. A value that does
+// not decode and an unknown name of byre's are errors that name the annotation.
+func ParseSettings(annotations map[string]string) (Settings, error) {
+	var s Settings
+	targets := map[string]any{
+		AnnotationNetwork:   &s.Network,
+		AnnotationMounts:    &s.Mounts,
+		AnnotationMaxMemory: &s.MaxMemory,
+		AnnotationCPUs:      &s.CPUs,
+		AnnotationNoEtc:     &s.NoEtc,
+	}
+	for name, value := range annotations {
+		if len(name) < len(Prefix) || name[:len(Prefix)] != Prefix {
+			continue
+		}
+		target, ok := targets[name]
+		if !ok {
+			return Settings{}, fmt.Errorf("annotation %s is not known", name)
+		}
+		if err := json.Unmarshal([]byte(value), target); err != nil {
+			return Settings{}, fmt.Errorf("annotation %s: %w", name, err)
+		}
+	}
+	return s, s.check()
+}
+
+func (s Settings) check() error {
+	for dest, m := range s.Mounts {
+		if m.Cache != "" && m.Cache != "loose" && m.Cache != "none" {
+			return fmt.Errorf("annotation %s: %s: cache mode %q is neither loose nor none", AnnotationMounts, dest, m.Cache)
+		}
+		if (m.UID == nil) != (m.GID == nil) {
+			return fmt.Errorf("annotation %s: %s: uid and gid go together", AnnotationMounts, dest)
+		}
+	}
+	if s.CPUs < 0 {
+		return fmt.Errorf("annotation %s: %d is negative", AnnotationCPUs, s.CPUs)
+	}
+	return nil
+}
+
+// Annotate puts a value under an annotation's name, making the map if need be.
+func Annotate(annotations map[string]string, name string, value any) (map[string]string, error) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return annotations, fmt.Errorf("annotation %s: %w", name, err)
+	}
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[name] = string(b)
+	return annotations, nil
+}
