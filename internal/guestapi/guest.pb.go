@@ -1155,9 +1155,13 @@ type NetworkRequest struct {
 	Search        []string               `protobuf:"bytes,3,rep,name=search,proto3" json:"search,omitempty"`
 	ResolvOptions []string               `protobuf:"bytes,4,rep,name=resolv_options,json=resolvOptions,proto3" json:"resolv_options,omitempty"`
 	// Extra lines of /etc/hosts, after those for localhost.
-	Hosts         []*HostEntry `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`
-	Hostname      string       `protobuf:"bytes,6,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Domainname    string       `protobuf:"bytes,7,opt,name=domainname,proto3" json:"domainname,omitempty"`
+	Hosts      []*HostEntry `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Hostname   string       `protobuf:"bytes,6,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Domainname string       `protobuf:"bytes,7,opt,name=domainname,proto3" json:"domainname,omitempty"`
+	// Settings of the network stack, by their names below /proc/sys/net with
+	// dots for slashes ("ipv4.ip_forward"); they hold for the whole machine,
+	// whose network every container uses.
+	Sysctls       map[string]string `protobuf:"bytes,8,rep,name=sysctls,proto3" json:"sysctls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1239,6 +1243,13 @@ func (x *NetworkRequest) GetDomainname() string {
 		return x.Domainname
 	}
 	return ""
+}
+
+func (x *NetworkRequest) GetSysctls() map[string]string {
+	if x != nil {
+		return x.Sysctls
+	}
+	return nil
 }
 
 type NetworkResponse struct {
@@ -2241,7 +2252,7 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x03mtu\x18\x05 \x01(\rR\x03mtu\";\n" +
 	"\tHostEntry\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05names\x18\x02 \x03(\tR\x05names\"\x88\x02\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\"\x8a\x03\n" +
 	"\x0eNetworkRequest\x12)\n" +
 	"\x05links\x18\x01 \x03(\v2\x13.byre.guest.v1.LinkR\x05links\x12 \n" +
 	"\vnameservers\x18\x02 \x03(\tR\vnameservers\x12\x16\n" +
@@ -2251,7 +2262,11 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bhostname\x18\x06 \x01(\tR\bhostname\x12\x1e\n" +
 	"\n" +
 	"domainname\x18\a \x01(\tR\n" +
-	"domainname\"\x11\n" +
+	"domainname\x12D\n" +
+	"\asysctls\x18\b \x03(\v2*.byre.guest.v1.NetworkRequest.SysctlsEntryR\asysctls\x1a:\n" +
+	"\fSysctlsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x11\n" +
 	"\x0fNetworkResponse\"N\n" +
 	"\x10WriteFileRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2332,7 +2347,7 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(*HelloRequest)(nil),      // 1: byre.guest.v1.HelloRequest
@@ -2370,6 +2385,7 @@ var file_guest_v1_guest_proto_goTypes = []any{
 	(*PowerOffRequest)(nil),   // 33: byre.guest.v1.PowerOffRequest
 	(*PowerOffResponse)(nil),  // 34: byre.guest.v1.PowerOffResponse
 	(*CreateOptions)(nil),     // 35: byre.guest.v1.CreateOptions
+	nil,                       // 36: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
 	6,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
@@ -2381,39 +2397,40 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	5,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
 	15, // 7: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
 	16, // 8: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	29, // 9: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	30, // 10: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
-	1,  // 11: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
-	3,  // 12: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
-	11, // 13: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
-	13, // 14: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
-	17, // 15: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
-	19, // 16: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
-	21, // 17: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
-	23, // 18: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
-	23, // 19: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
-	25, // 20: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	27, // 21: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	31, // 22: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	33, // 23: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	2,  // 24: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	4,  // 25: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	12, // 26: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	14, // 27: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	18, // 28: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	20, // 29: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	22, // 30: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	24, // 31: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	24, // 32: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	26, // 33: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	28, // 34: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	32, // 35: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	34, // 36: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	24, // [24:37] is the sub-list for method output_type
-	11, // [11:24] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	36, // 9: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	29, // 10: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	30, // 11: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	1,  // 12: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
+	3,  // 13: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
+	11, // 14: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
+	13, // 15: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
+	17, // 16: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
+	19, // 17: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
+	21, // 18: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
+	23, // 19: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
+	23, // 20: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
+	25, // 21: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	27, // 22: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	31, // 23: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	33, // 24: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	2,  // 25: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	4,  // 26: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	12, // 27: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	14, // 28: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	18, // 29: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	20, // 30: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	22, // 31: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	24, // 32: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	24, // 33: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	26, // 34: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	28, // 35: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	32, // 36: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	34, // 37: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	25, // [25:38] is the sub-list for method output_type
+	12, // [12:25] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_guest_v1_guest_proto_init() }
@@ -2438,7 +2455,7 @@ func file_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
