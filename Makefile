@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` builds programs into bin/ and the guest image into bin/guest/.
+# `make help` lists the targets. On Debian, as root, missing packages are
+# installed; elsewhere their absence is an error that names them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+say     := @printf '==> %s\n'
+
+.PHONY: all
+all: programs guest ## build everything (the default)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: packages
+packages:
+	@build/packages build
+
+# --- programs ---------------------------------------------------------------
+
+.PHONY: programs
+programs: packages ## the host's programs
+	$(say) 'programs: byre, containerd-shim-byre-v1'
+	@mkdir -p bin
+	@$(GOBUILD) -o bin/byre ./cmd/byre
+	@$(GOBUILD) -o bin/containerd-shim-byre-v1 ./cmd/containerd-shim-byre-v1
+
+# --- guest image --------------------------------------------------------------
+
+.PHONY: guest
+guest: kernel bin/obj/runc ## kernel, initrd and scratch template
+	$(say) 'guest image: initrd, scratch template, manifest'
+	@mkdir -p bin/guest bin/obj
+	@GOOS=linux $(GOBUILD) -o bin/obj/byre-init ./cmd/byre-init
+	@$(GO) run ./cmd/mkguest -build '$(VERSION)' -init bin/obj/byre-init -runc bin/obj/runc -out bin/guest
+
+.PHONY: kernel
+kernel: packages ## the guest's kernel, from the cache when it is there
+	@kernel/build bin/guest
+
+# runc depends on its version in go.mod alone.
+bin/obj/runc: go.mod | packages
+	$(say) 'runc, static, with seccomp'
+	@mkdir -p bin/obj
+	@CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags 'seccomp netgo osusergo' \
+		-ldflags '-s -w -linkmode external -extldflags "-static"' -o $@ github.com/opencontainers/runc
+
+# --- trying and testing -------------------------------------------------------
+
+.PHONY: run
+run: ## build all, run a container in a VM with a bind mount, tell what happened
+	@build/demo
+
+.PHONY: check
+check: ## formatting, vet for every platform, architecture
+	@build/check
+
+.PHONY: test
+test: all ## every test
+	@build/packages test
+	@build/test
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for 30 s
+	@build/fuzz
+
+.PHONY: bench
+bench: all ## print the tables of docs/performance.md
+	@build/packages bench
+	@$(GO) run ./bench
+
+.PHONY: generate
+generate: ## regenerate the ttrpc code from api/
+	@build/packages generate
+	@build/generate
+
+.PHONY: clean
+clean: ## remove bin/; the kernel's cache stays
+	rm -rf bin

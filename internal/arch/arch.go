@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package arch holds the architecture as text, and the tests that enforce it:
+// which package may import which ([Floors]), which third-party trees have one
+// door ([Doors]), and that every package and exported name has a comment.
+//
+// A package imports only from floors below its own, and within a floor only
+// from lines above its own line.
+package arch
+
+// Floors lists the packages below internal/, one floor per paragraph, lowest
+// first; each line is a package and what of ours it may import.
+const Floors = `
+# 1 pure: bytes in, bytes out; no os, net, syscall, logging
+linux:
+p9: linux
+p9/p9srv: linux p9
+p9/p9client: linux p9
+mux:
+cpio:
+guestapi:
+shimapi:
+
+# 2 host: what operating systems do differently, one package each
+winapi:
+hostfs: linux p9/p9srv winapi
+memfs: linux p9/p9srv
+p9/p9test: linux p9 p9/p9srv p9/p9client
+watch: winapi
+vsock: winapi
+localsock: winapi
+hostproc: winapi
+disk: winapi
+usernet:
+home:
+testenv:
+
+# 3 machines
+vm:
+guestimage: guestapi
+vm/hcs: vm vsock mux hostproc winapi guestimage
+vm/qemu: vm vsock mux hostproc winapi guestimage guestapi
+vm/vmtest: vm guestapi
+
+# 3 images
+layer: disk
+snapshot: layer disk
+
+# 3 guest: Linux only, never imports the host packages
+guest/mount: guestapi mux vsock linux
+guest/netcfg: guestapi mux vsock linux
+guest/task: guestapi mux vsock linux guest/mount
+guest/agent: guestapi mux vsock linux guest/mount guest/netcfg guest/task
+guest/initd: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/agent
+guest/guesttest: guestapi mux
+
+# 4 sandbox
+sandbox: guestapi shimapi p9/p9srv hostfs watch vm guestimage disk mux
+
+# 5 services: the same things behind several doors
+shim: sandbox shimapi usernet vm guestapi hostproc
+ctrd: snapshot
+engine: usernet shimapi
+dockerapi: engine
+moby: sandbox usernet
+daemon: ctrd engine dockerapi localsock home usernet
+doctor: home localsock vm guestimage
+cli: localsock home
+arch:
+`
+
+// Doors names, for third-party trees, the packages of ours that may import
+// them; a prefix of a package's path stands for all below it.
+const Doors = `
+gvisor.dev/gvisor: usernet
+github.com/containers/gvisor-tap-vsock: usernet
+github.com/containerd/containerd/v2: ctrd engine shim snapshot layer daemon sandbox
+github.com/moby/moby: dockerapi engine cli
+github.com/docker/cli: cli
+github.com/Microsoft/hcsshim: layer
+`

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"byre.dev/byre/internal/home"
+	"byre.dev/byre/internal/localsock"
+)
+
+const (
+	// startLimit bounds how long a daemon may take until it answers: it opens
+	// its stores, which is quick, and after a crash collects what was left.
+	startLimit = 60 * time.Second
+	// maxLog is the size at which the daemon's log is set aside.
+	maxLog = 16 << 20
+	// logTail is how much of the log an error shows.
+	logTail = 2 << 10
+)
+
+// autostart connects to the daemon and starts it once when nobody answers.
+type autostart struct {
+	home     home.Dir
+	progress io.Writer
+
+	mu sync.Mutex
+	// started: guarded by mu; a daemon is started once per command.
+	started bool
+}
+
+func (a *autostart) dial(ctx context.Context) (net.Conn, error) {
+	sock := a.home.Path("docker.sock")
+	conn, err := localsock.Dial(ctx, sock)
+	if err == nil {
+		return conn, nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.started {
+		return nil, err
+	}
+	a.started = true
+	if err := a.start(ctx); err != nil {
+		return nil, err
+	}
+	return localsock.Dial(ctx, sock)
+}
+
+// start runs "byre serve" in a session of its own and waits until it answers.
+func (a *autostart) start(ctx context.Context) error {
+	if err := a.home.Prepare(); err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program to start the daemon: %w", err)
+	}
+	logPath := a.home.Path("serve.log")
+	logFile, offset, err := openLog(logPath)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	cmd := exec.Command(exe, "serve")
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.Dir = string(a.home)
+	cmd.Env = append(os.Environ(), home.Env+"="+string(a.home))
+	cmd.SysProcAttr = detached()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }() // the daemon outlives this process
+	return a.await(ctx, exited, logPath, offset)
+}
+
+func (a *autostart) await(ctx context.Context, exited <-chan error, logPath string, offset int64) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	slow := time.After(2 * time.Second)
+	for {
+		select {
+		case err := <-exited:
+			if a.answers(ctx) {
+				return nil // another command's daemon won the race
+			}
+			return fmt.Errorf("the daemon ended while starting (%w); its log %s ends:\n%s", orExit(err), logPath, tail(logPath, offset))
+		case <-ctx.Done():
+			return fmt.Errorf("the daemon does not answer after %v (%w); its log %s ends:\n%s", startLimit, ctx.Err(), logPath, tail(logPath, offset))
+		case <-slow:
+			fmt.Fprintln(a.progress, "byre: waiting for the daemon to open its stores …")
+		case <-tick.C:
+			if a.answers(ctx) {
+				return nil
+			}
+		}
+	}
+}
+
+func (a *autostart) answers(ctx context.Context) bool {
+	conn, err := localsock.Dial(ctx, a.home.Path("docker.sock"))
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+func orExit(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}
+
+// openLog opens the daemon's log for appending and returns its length; a log
+// over maxLog is renamed to serve.log.1 first.
+func openLog(path string) (*os.File, int64, error) {
+	if fi, err := os.Stat(path); err == nil && fi.Size() > maxLog {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, 0, fmt.Errorf("set aside the daemon's log: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open the daemon's log: %w", err)
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("open the daemon's log: %w", err), f.Close())
+	}
+	return f, fi.Size(), nil
+}
+
+// tail returns the last lines written to the log since offset.
+func tail(path string, offset int64) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, offset, maxLog))
+	if err != nil {
+		return []byte(err.Error())
+	}
+	if len(b) > logTail {
+		b = b[len(b)-logTail:]
+		if _, rest, found := bytes.Cut(b, []byte("\n")); found {
+			b = rest
+		}
+	}
+	return bytes.TrimSpace(b)
+}

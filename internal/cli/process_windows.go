@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// terminationSignals end a command.
+var terminationSignals = []os.Signal{os.Interrupt}
+
+// detached gives the daemon no console, so that the console's signals and its
+// end do not reach it.
+func detached() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS | windows.CREATE_NEW_PROCESS_GROUP}
+}
