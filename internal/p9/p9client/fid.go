@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package p9client
+
+import (
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
+)
+
+// FID is a fid of a session. Every FID is to be clunked or removed.
+type FID struct {
+	c   *Client
+	num uint32
+	// QID is what the server said the fid refers to.
+	QID p9.QID
+}
+
+// Num returns the number that stands for the fid on the wire.
+func (f *FID) Num() uint32 { return f.num }
+
+// Client returns the session that the fid belongs to.
+func (f *FID) Client() *Client { return f.c }
+
+func (c *Client) newFID() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.free); n > 0 {
+		num := c.free[n-1]
+		c.free = c.free[:n-1]
+		return num
+	}
+	c.fid++
+	return c.fid
+}
+
+func (c *Client) release(num uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = append(c.free, num)
+}
+
+// Attach returns the tree's root for a numeric user.
+func (c *Client) Attach(aname string, uid uint32) (*FID, error) {
+	f := &FID{c: c, num: c.newFID()}
+	var r p9.Rattach
+	if err := c.Call(&p9.Tattach{FID: f.num, AFID: p9.NoFID, Aname: aname, NUname: uid}, &r); err != nil {
+		c.release(f.num)
+		return nil, err
+	}
+	f.QID = r.QID
+	return f, nil
+}
+
+// Walk returns the file that names lead to. A walk that ends early is ENOENT.
+func (f *FID) Walk(names ...string) (*FID, error) {
+	to := &FID{c: f.c, num: f.c.newFID(), QID: f.QID}
+	at := f.num
+	for first := true; first || len(names) > 0; first = false {
+		part := names[:min(len(names), p9.MaxWalk)]
+		names = names[len(part):]
+		var r p9.Rwalk
+		err := f.c.Call(&p9.Twalk{FID: at, NewFID: to.num, Names: part}, &r)
+		if err == nil && len(r.QIDs) < len(part) {
+			err = linux.ENOENT
+		}
+		if err != nil {
+			to.giveUp(at)
+			return nil, err
+		}
+		if len(r.QIDs) > 0 {
+			to.QID = r.QIDs[len(r.QIDs)-1]
+		}
+		at = to.num
+	}
+	return to, nil
+}
+
+// giveUp forgets a fid that a walk of several steps did not finish.
+func (f *FID) giveUp(at uint32) {
+	if at == f.num {
+		f.Clunk()
+		return
+	}
+	f.c.release(f.num)
+}
+
+// Clunk forgets the fid. For an attribute being written it sets it.
+func (f *FID) Clunk() error {
+	defer f.c.release(f.num)
+	return f.c.Call(&p9.Tclunk{FID: f.num}, &p9.Rclunk{})
+}
+
+// Remove removes the file and forgets the fid.
+func (f *FID) Remove() error {
+	defer f.c.release(f.num)
+	return f.c.Call(&p9.Tremove{FID: f.num}, &p9.Rremove{})
+}
+
+// Getattr returns what mask asks for.
+func (f *FID) Getattr(mask uint64) (p9.Attr, error) {
+	var r p9.Rgetattr
+	err := f.c.Call(&p9.Tgetattr{FID: f.num, Mask: mask}, &r)
+	return r.Attr, err
+}
+
+// Setattr changes attributes.
+func (f *FID) Setattr(s p9.SetAttr) error {
+	return f.c.Call(&p9.Tsetattr{FID: f.num, SetAttr: s}, &p9.Rsetattr{})
+}
+
+// Statfs tells of the file system.
+func (f *FID) Statfs() (p9.Statfs, error) {
+	var r p9.Rstatfs
+	err := f.c.Call(&p9.Tstatfs{FID: f.num}, &r)
+	return r.Statfs, err
+}
+
+// Open opens the fid.
+func (f *FID) Open(flags linux.OpenFlags) error {
+	return f.c.Call(&p9.Tlopen{FID: f.num, Flags: flags}, &p9.Rlopen{})
+}
+
+// Create makes a file in the directory f, which becomes the open file.
+func (f *FID) Create(name string, flags linux.OpenFlags, mode linux.Mode, gid uint32) error {
+	var r p9.Rlcreate
+	err := f.c.Call(&p9.Tlcreate{FID: f.num, Name: name, Flags: flags, Mode: mode, GID: gid}, &r)
+	if err == nil {
+		f.QID = r.QID
+	}
+	return err
+}
+
+// ReadAt reads up to what one message holds.
+func (f *FID) ReadAt(p []byte, off int64) (int, error) {
+	n := min(uint32(len(p)), f.c.msize-p9.IOHeaderSize)
+	var r p9.Rread
+	err := f.c.Call(&p9.Tread{FID: f.num, Offset: uint64(off), Count: n}, &r)
+	return copy(p, r.Data), err
+}
+
+// WriteAt writes up to what one message holds.
+func (f *FID) WriteAt(p []byte, off int64) (int, error) {
+	n := min(uint32(len(p)), f.c.msize-p9.IOHeaderSize)
+	var r p9.Rwrite
+	err := f.c.Call(&p9.Twrite{FID: f.num, Offset: uint64(off), Data: p[:n]}, &r)
+	return int(r.Count), err
+}
+
+// Readdir returns the entries that follow the cookie off and fit count bytes.
+func (f *FID) Readdir(off uint64, count uint32) ([]p9.Dirent, error) {
+	var r p9.Rreaddir
+	if err := f.c.Call(&p9.Treaddir{FID: f.num, Offset: off, Count: count}, &r); err != nil {
+		return nil, err
+	}
+	return p9.ParseDirents(r.Data)
+}
+
+// Fsync makes the open file durable.
+func (f *FID) Fsync(datasync bool) error {
+	m := &p9.Tfsync{FID: f.num}
+	if datasync {
+		m.Datasync = 1
+	}
+	return f.c.Call(m, &p9.Rfsync{})
+}
+
+// Readlink returns the target of a symbolic link.
+func (f *FID) Readlink() (string, error) {
+	var r p9.Rreadlink
+	err := f.c.Call(&p9.Treadlink{FID: f.num}, &r)
+	return r.Target, err
+}

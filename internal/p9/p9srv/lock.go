@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package p9srv
+
+import (
+	"math"
+	"slices"
+	"sync"
+
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
+)
+
+// maxLocksPerFile bounds the ranges that are held of one file.
+const maxLocksPerFile = 16 << 10
+
+// Locks is a table of byte-range locks with the rules of POSIX: a process's
+// locks never stand in its own way, and a new one replaces what it overlaps.
+// Share one among all servers that may serve the same files.
+type Locks struct {
+	mu sync.Mutex
+	// files is guarded by mu.
+	files map[FileID][]held
+}
+
+// owner is a process in a guest. The client's own name for itself is kept to
+// be told, not to be trusted: what tells machines apart is the connection.
+type owner struct {
+	conn *conn
+	proc uint32
+}
+
+// held is a locked range, both ends included.
+type held struct {
+	owner
+	fid        *fid
+	client     string
+	write      bool
+	start, end uint64
+}
+
+func (h *held) overlaps(start, end uint64) bool { return h.start <= end && start <= h.end }
+
+func (h *held) conflicts(o owner, write bool, start, end uint64) bool {
+	return h.owner != o && (h.write || write) && h.overlaps(start, end)
+}
+
+// lastByte turns a start and length into the last byte of the range.
+func lastByte(start, length uint64) (uint64, linux.Errno) {
+	switch {
+	case start > math.MaxInt64:
+		return 0, linux.EINVAL
+	case length == 0 || length > math.MaxInt64-start:
+		return math.MaxUint64, 0
+	}
+	return start + length - 1, 0
+}
+
+// lock answers a Tlock. It never waits: a client that wants to asks again.
+func (c *conn) lock(m *p9.Tlock) (p9.Message, linux.Errno) {
+	f, _, _, e := c.open1(m.FID)
+	if e != 0 {
+		return nil, e
+	}
+	defer f.put()
+	end, e := lastByte(m.Start, m.Length)
+	if e != 0 {
+		return nil, e
+	}
+	h := held{
+		owner: owner{c, m.ProcID}, fid: f, client: m.ClientID,
+		write: m.LType == p9.LockWrite, start: m.Start, end: end,
+	}
+	node, _ := f.state()
+	switch m.LType {
+	case p9.LockUnlock:
+		c.locks.clear(node.FileID(), &h)
+		return &p9.Rlock{Status: p9.LockSuccess}, 0
+	case p9.LockRead, p9.LockWrite:
+		f.locked.Store(true)
+		return &p9.Rlock{Status: c.locks.set(node.FileID(), &h)}, 0
+	}
+	return nil, linux.EINVAL
+}
+
+// getlock tells of a lock in the way. Linux's client asks with LockUnlock,
+// whatever it was asked itself, so that means a write lock here.
+func (c *conn) getlock(m *p9.Tgetlock) (p9.Message, linux.Errno) {
+	f, node, e := c.node(m.FID)
+	if e != 0 {
+		return nil, e
+	}
+	defer f.put()
+	end, e := lastByte(m.Start, m.Length)
+	if e != 0 {
+		return nil, e
+	}
+	r := &p9.Rgetlock{Lock: m.Lock}
+	r.Lock.Type = p9.LockUnlock
+	write := m.Lock.Type != p9.LockRead
+	if h, ok := c.locks.find(node.FileID(), owner{c, m.ProcID}, write, m.Start, end); ok {
+		r.Lock = h.lock()
+	}
+	return r, 0
+}
+
+// lock describes h as Rgetlock does.
+func (h *held) lock() p9.Lock {
+	l := p9.Lock{Type: p9.LockRead, Start: h.start, ProcID: h.proc, ClientID: h.client}
+	if h.write {
+		l.Type = p9.LockWrite
+	}
+	if h.end != math.MaxUint64 {
+		l.Length = h.end - h.start + 1
+	}
+	return l
+}
+
+// set locks a range unless another owner stands in the way.
+func (l *Locks) set(id FileID, h *held) uint8 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.files[id]
+	for i := range list {
+		if list[i].conflicts(h.owner, h.write, h.start, h.end) {
+			return p9.LockBlocked
+		}
+	}
+	if len(list) >= maxLocksPerFile {
+		return p9.LockError
+	}
+	if l.files == nil {
+		l.files = make(map[FileID][]held)
+	}
+	l.files[id] = merge(append(cut(list, h), *h))
+	return p9.LockSuccess
+}
+
+// clear unlocks a range.
+func (l *Locks) clear(id FileID, h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.storeLocked(id, cut(l.files[id], h))
+}
+
+func (l *Locks) storeLocked(id FileID, list []held) {
+	if len(list) == 0 {
+		delete(l.files, id)
+		return
+	}
+	l.files[id] = list
+}
+
+func (l *Locks) find(id FileID, o owner, write bool, start, end uint64) (held, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.files[id] {
+		if h.conflicts(o, write, start, end) {
+			return h, true
+		}
+	}
+	return held{}, false
+}
+
+// dropFID gives up what was locked through f.
+func (l *Locks) dropFID(f *fid) {
+	if f.node == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := f.node.FileID()
+	gone := func(h held) bool { return h.fid == f }
+	l.storeLocked(id, slices.DeleteFunc(l.files[id], gone))
+}
+
+// dropConn gives up what a connection holds.
+func (l *Locks) dropConn(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, list := range l.files {
+		gone := func(h held) bool { return h.conn == c }
+		l.storeLocked(id, slices.DeleteFunc(list, gone))
+	}
+}
+
+// cut takes h's range out of what its owner holds in list.
+func cut(list []held, h *held) []held {
+	var rest []held
+	for _, old := range list {
+		if old.owner != h.owner || !old.overlaps(h.start, h.end) {
+			rest = append(rest, old)
+			continue
+		}
+		if old.start < h.start {
+			left := old
+			left.end = h.start - 1
+			rest = append(rest, left)
+		}
+		if old.end > h.end {
+			right := old
+			right.start = h.end + 1
+			rest = append(rest, right)
+		}
+	}
+	return rest
+}
+
+// merge joins the last range with its neighbors of the same kind, so that a
+// process that locks byte after byte does not fill the table.
+func merge(list []held) []held {
+	h := list[len(list)-1]
+	rest := list[:0]
+	for _, o := range list[:len(list)-1] {
+		same := o.owner == h.owner && o.fid == h.fid && o.write == h.write
+		switch {
+		case same && o.end != math.MaxUint64 && o.end+1 == h.start:
+			h.start = o.start
+		case same && h.end != math.MaxUint64 && h.end+1 == o.start:
+			h.end = o.end
+		default:
+			rest = append(rest, o)
+		}
+	}
+	return append(rest, h)
+}
