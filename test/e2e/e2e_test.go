@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e runs the scripts in testdata: each drives the programs in bin/
+// (or $BYRE_BIN) as a user does, and boots real virtual machines. Scripts share one
+// state directory and daemon; those that kill or break things take a
+// home of their own with the command newhome.
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// shared is the state directory that most scripts use.
+var shared struct {
+	bin, root, home, image string
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(mainCode(m))
+}
+
+func mainCode(m *testing.M) int {
+	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(shared.root)
+	code := m.Run()
+	if err := stopDaemon(shared.home); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: stop the shared daemon:", err)
+		code = 1
+	}
+	if left := leftovers(shared.root); left != "" {
+		fmt.Fprintf(os.Stderr, "e2e: left behind after all scripts:\n%s\n", left)
+		code = 1
+	}
+	return code
+}
+
+func setUp() error {
+	bin := os.Getenv("BYRE_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(bin, "guest", "initrd")); err != nil {
+		return fmt.Errorf("%w: run make first", err)
+	}
+	shared.bin = bin
+	// Short: socket paths below it must fit sun_path.
+	if shared.root, err = os.MkdirTemp("/tmp", "byre-e2e."); err != nil {
+		return err
+	}
+	shared.home = filepath.Join(shared.root, "home")
+	shared.image = filepath.Join(shared.root, "busybox.tar")
+	mk := exec.Command(filepath.Join("..", "..", "build", "busybox-image"), shared.image)
+	if out, err := mk.CombinedOutput(); err != nil {
+		return fmt.Errorf("make the busybox image: %w: %s", err, out)
+	}
+	if err := load(shared.home); err != nil {
+		return err
+	}
+	// The first container makes the template machine that all later ones,
+	// also those of other homes, are cloned from.
+	return byre(shared.home, "run", "--rm", "busybox", "true")
+}
+
+// byre runs bin/byre over a state directory.
+func byre(home string, args ...string) error {
+	cmd := exec.Command(filepath.Join(shared.bin, "byre"), args...)
+	cmd.Env = append(os.Environ(), "BYRE_HOME="+home)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("byre %s: %w: %s", strings.Join(args, " "), err, out.Bytes())
+	}
+	return nil
+}
+
+func load(home string) error { return byre(home, "load", "-q", "-i", shared.image) }
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("BYRE_HOME", shared.home)
+			env.Setenv("BYRE_BIN", shared.bin)
+			env.Setenv("BUSYBOX_IMAGE", shared.image)
+			env.Setenv("DOCKER_CONFIG", env.WorkDir)
+			env.Setenv("PATH", shared.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+			env.Setenv("DOCKER_HOST", "unix://"+filepath.Join(shared.home, "docker.sock"))
+			// A prefix for names, because scripts run side by side.
+			env.Setenv("N", strings.TrimPrefix(filepath.Base(env.WorkDir), "script-"))
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "root":
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"newhome":    newHome,
+			"exitcode":   exitCode,
+			"retry":      retry,
+			"killdaemon": killDaemon,
+			"stopdaemon": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(stopDaemon(ts.Getenv("BYRE_HOME"))) },
+			"killvm":     killVM,
+			"noleft":     noLeft,
+			"within":     within,
+		},
+	})
+}
+
+// newHome gives the script a state directory and daemon of its own, with the
+// busybox image loaded ("newhome empty" leaves that out).
+func newHome(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: newhome [empty]")
+	}
+	home, err := os.MkdirTemp(shared.root, "h.")
+	ts.Check(err)
+	ts.Check(os.Symlink(filepath.Join(shared.home, "template"), filepath.Join(home, "template")))
+	ts.Setenv("BYRE_HOME", home)
+	ts.Setenv("DOCKER_HOST", "unix://"+filepath.Join(home, "docker.sock"))
+	ts.Defer(func() {
+		ts.Check(stopDaemon(home))
+		ts.Check(os.RemoveAll(home))
+	})
+	if len(args) == 0 {
+		ts.Check(load(home))
+	}
+}
+
+// exitCode runs a command and wants its exit code: exitcode 127 byre run …
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N command args…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	if err != nil {
+		got = -1
+		if s := err.Error(); strings.HasPrefix(s, "exit status ") {
+			_, scanErr := fmt.Sscanf(s, "exit status %d", &got)
+			ts.Check(scanErr)
+		}
+	}
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("exit code %d (%v), want %s", got, err, args[0])
+	}
+}
+
+// retry runs a command until it succeeds, for 20 s at the most.
+func retry(ts *testscript.TestScript, neg bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("still not after 20 s: %s: %v", strings.Join(args, " "), err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// within runs a command and fails when it takes longer: within 10s byre …
+func within(ts *testscript.TestScript, neg bool, args []string) {
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	start := time.Now()
+	err = ts.Exec(args[1], args[2:]...)
+	if (err == nil) == neg {
+		ts.Fatalf("%s: %v", strings.Join(args[1:], " "), err)
+	}
+	if took := time.Since(start); took > limit {
+		ts.Fatalf("took %v, over %v", took, limit)
+	}
+}
+
+func output(home string, args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(shared.bin, "byre"), args...)
+	cmd.Env = append(os.Environ(), "BYRE_HOME="+home)
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("byre %s: %w", strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}
