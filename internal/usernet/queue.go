@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package usernet
+
+import (
+	"net"
+	"sync"
+)
+
+// maxQueued bounds in bytes what waits for one NIC. It holds some connections'
+// windows, so that a NIC that reads loses nothing.
+const maxQueued = 4 << 20
+
+// frameQueue holds the frames that wait for a NIC, each with its length
+// prefix. Senders never wait: what does not fit is dropped, as on a wire.
+type frameQueue struct {
+	// wake holds a token when there may be something to send.
+	wake chan struct{}
+
+	// mu guards what follows.
+	mu     sync.Mutex
+	frames net.Buffers
+	bytes  int
+}
+
+func newFrameQueue() *frameQueue {
+	return &frameQueue{wake: make(chan struct{}, 1)}
+}
+
+// push adds a frame, which the queue owns from here on, and says whether there
+// was room.
+func (q *frameQueue) push(frame []byte) bool {
+	q.mu.Lock()
+	if q.bytes+len(frame) > maxQueued {
+		q.mu.Unlock()
+		return false
+	}
+	q.frames = append(q.frames, frame)
+	q.bytes += len(frame)
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// drain writes what is queued to conn until a write fails or done is closed.
+func (q *frameQueue) drain(conn net.Conn, done <-chan struct{}) {
+	var spare net.Buffers
+	for {
+		select {
+		case <-done:
+			return
+		case <-q.wake:
+		}
+		batch := q.take(spare)
+		// WriteTo consumes its receiver, hence the copy of the slice header.
+		rest := batch
+		if _, err := rest.WriteTo(conn); err != nil {
+			return
+		}
+		clear(batch)
+		spare = batch[:0]
+	}
+}
+
+// take returns all queued frames and leaves spare in their place.
+func (q *frameQueue) take(spare net.Buffers) net.Buffers {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	batch := q.frames
+	q.frames, q.bytes = spare, 0
+	return batch
+}
