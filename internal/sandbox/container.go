@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"byre.dev/byre/internal/disk"
+	"byre.dev/byre/internal/guestapi"
+)
+
+// CreateConfig describes a container to be created.
+type CreateConfig struct {
+	ID string
+	// Spec is the guest's specification with its shares: Convert's answer.
+	Spec Converted
+	// Root is how the root file system comes in.
+	Root RootPlan
+	// HostRoot, when not empty, is a directory of the host that holds the root
+	// file system in the place of Root's disks. It is only read; what the
+	// container writes goes to a scratch disk that ends with it.
+	HostRoot string
+	// Streams of the first process.
+	Terminal              bool
+	Stdin, Stdout, Stderr string
+}
+
+// Container is a container in a sandbox: its task is the Task service's, its
+// disks, mounts and shares are here.
+type Container struct {
+	id      string
+	sandbox *Sandbox
+	// The rest is guarded by the sandbox's setup semaphore.
+
+	disks  []*pluggedDisk
+	shares []*share
+	// targets are mounts of the container's own, in the order they were made.
+	targets []string
+	// scratch is a disk image that ends with the container, empty for none.
+	scratch string
+}
+
+// ID returns the container's ID.
+func (c *Container) ID() string { return c.id }
+
+// Create attaches what a container needs, mounts it in the guest and creates
+// its task there. It returns the process's pid in the guest. A Create that
+// fails leaves the sandbox as it was.
+func (s *Sandbox) Create(ctx context.Context, cfg CreateConfig) (_ *Container, pid uint32, err error) {
+	c := &Container{id: cfg.ID, sandbox: s}
+	if err := s.register(c); err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = s.Explain(err)
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
+			defer cancel()
+			if rerr := c.Release(undo); rerr != nil {
+				s.log.Warn("container that was not created is not undone in full", "container", c.id, "err", rerr)
+			}
+		}
+	}()
+	if err := c.provide(ctx, cfg); err != nil {
+		return nil, 0, fmt.Errorf("create container %s: %w", cfg.ID, err)
+	}
+	if err := s.networkReady(ctx); err != nil {
+		return nil, 0, fmt.Errorf("create container %s: %w", cfg.ID, err)
+	}
+	if err := s.setSysctls(ctx, cfg.Spec.Sysctls); err != nil {
+		return nil, 0, fmt.Errorf("create container %s: %w", cfg.ID, err)
+	}
+	defer s.cfg.Timeline.Begin("create")()
+	pid, err = c.createTask(ctx, cfg)
+	if err != nil {
+		return nil, 0, err
+	}
+	return c, pid, nil
+}
+
+func (s *Sandbox) register(c *Container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("sandbox %s is closed: %w", s.cfg.ID, errdefs.ErrUnavailable)
+	}
+	if s.containers[c.id] != nil {
+		return fmt.Errorf("container %s: %w", c.id, errdefs.ErrAlreadyExists)
+	}
+	s.containers[c.id] = c
+	return nil
+}
+
+// provide plugs disks and shares in and mounts them.
+func (c *Container) provide(ctx context.Context, cfg CreateConfig) error {
+	if err := c.sandbox.lockSetup(ctx); err != nil {
+		return err
+	}
+	defer c.sandbox.unlockSetup()
+	end := c.sandbox.cfg.Timeline.Begin("attach")
+	mounts, err := c.attachRoot(ctx, cfg)
+	if err == nil {
+		var more []*guestapi.Mount
+		more, err = c.attachShares(ctx, cfg.Spec.Shares)
+		mounts = append(mounts, more...)
+	}
+	end()
+	if err != nil {
+		return err
+	}
+	defer c.sandbox.cfg.Timeline.Begin("mount")()
+	if _, err := c.sandbox.link.guest.Mount(ctx, &guestapi.MountRequest{Mounts: mounts}); err != nil {
+		return fmt.Errorf("mount in the guest: %w", err)
+	}
+	for _, d := range c.disks {
+		d.mounted = true
+	}
+	own := guestapi.ContainerDir(c.id) + "/"
+	for _, m := range mounts {
+		if len(m.Target) > len(own) && m.Target[:len(own)] == own {
+			c.targets = append(c.targets, m.Target)
+		}
+	}
+	return nil
+}
+
+// attachRoot plugs the root file system's disks in and returns the mounts that
+// make it.
+func (c *Container) attachRoot(ctx context.Context, cfg CreateConfig) ([]*guestapi.Mount, error) {
+	root := guestapi.ContainerDir(c.id) + "/rootfs"
+	if cfg.HostRoot != "" {
+		return c.attachHostRoot(ctx, cfg.HostRoot, root, len(cfg.Spec.Shares))
+	}
+	if len(cfg.Root.Disks) == 0 {
+		return nil, fmt.Errorf("no root file system was given: %w", errdefs.ErrInvalidArgument)
+	}
+	var mounts []*guestapi.Mount
+	points := make([]string, 0, len(cfg.Root.Disks))
+	for _, r := range cfg.Root.Disks {
+		d, m, err := c.attachDisk(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		points = append(points, d.point())
+		mounts = append(mounts, m...)
+	}
+	stack, err := cfg.Root.StackMount(root, points)
+	if err != nil {
+		return nil, err
+	}
+	return append(mounts, stack), nil
+}
+
+func (c *Container) attachDisk(ctx context.Context, r RootDisk) (*pluggedDisk, []*guestapi.Mount, error) {
+	if err := c.sandbox.ensureDisk(r); err != nil {
+		return nil, nil, err
+	}
+	d, err := c.sandbox.acquireDisk(ctx, r.Path, r.ReadOnly)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.disks = append(c.disks, d)
+	if d.mounted {
+		return d, nil, nil
+	}
+	return d, []*guestapi.Mount{d.mount(r)}, nil
+}
+
+// ensureDisk makes an image that containerd left to whoever mounts it first.
+func (s *Sandbox) ensureDisk(r RootDisk) error {
+	if r.Size == 0 {
+		return nil
+	}
+	if _, err := os.Stat(r.Path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.makeScratch(r.Path, r.Size)
+}
+
+func (s *Sandbox) makeScratch(path string, size int64) error {
+	if s.cfg.Scratch == "" {
+		return fmt.Errorf("make scratch disk %s: the guest image has no template", path)
+	}
+	if err := disk.Clone(path, s.cfg.Scratch, size); err != nil {
+		return fmt.Errorf("make scratch disk %s: %w", path, err)
+	}
+	return nil
+}
+
+// hostScratchSize is the most that a container on a directory of the host may
+// write to its root file system. The disk is sparse.
+const hostScratchSize = 64 << 30
+
+// attachHostRoot shares a directory read-only and lays a scratch disk over it.
+func (c *Container) attachHostRoot(ctx context.Context, dir, root string, index int) ([]*guestapi.Mount, error) {
+	s := c.sandbox
+	c.scratch = filepath.Join(s.cfg.Dir, "scratch-"+c.id+".ext4")
+	if err := os.Remove(c.scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove stale scratch disk: %w", err)
+	}
+	if err := s.makeScratch(c.scratch, hostScratchSize); err != nil {
+		return nil, err
+	}
+	shared, err := c.attachShares(ctx, []ShareSpec{{
+		Index: index, Source: dir, Dest: "/", ReadOnly: true, Cache: "loose",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	d, mounts, err := c.attachDisk(ctx, RootDisk{Path: c.scratch, FSType: "ext4"})
+	if err != nil {
+		return nil, err
+	}
+	overlay := &guestapi.Mount{Target: root, Source: &guestapi.Mount_Overlay{Overlay: &guestapi.Overlay{
+		Lower: []string{shareDir(c.id, index)}, Upper: d.point() + "/upper", Work: d.point() + "/work",
+	}}}
+	return append(append(shared, mounts...), overlay), nil
+}
+
+func (c *Container) createTask(ctx context.Context, cfg CreateConfig) (uint32, error) {
+	spec, err := json.Marshal(cfg.Spec.Spec)
+	if err != nil {
+		return 0, fmt.Errorf("create container %s: encode specification: %w", c.id, err)
+	}
+	options, err := typeurl.MarshalAnyToProto(&guestapi.CreateOptions{Spec: spec})
+	if err != nil {
+		return 0, fmt.Errorf("create container %s: encode options: %w", c.id, err)
+	}
+	r, err := c.sandbox.link.task.Create(ctx, &taskapi.CreateTaskRequest{
+		ID: c.id, Bundle: guestapi.ContainerDir(c.id), Terminal: cfg.Terminal,
+		Stdin: cfg.Stdin, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Options: options,
+	})
+	if err != nil {
+		return 0, err
+	}
+	return r.GetPid(), nil
+}
+
+// releaseWait bounds the undoing of a container that was not created.
+const releaseWait = 20 * time.Second
+
+// Release unmounts and unplugs everything of a container whose task is deleted.
+// Its writable disks are flushed when it returns without an error. It may be
+// called again after an error.
+func (c *Container) Release(ctx context.Context) error {
+	s := c.sandbox
+	if err := s.lockSetup(ctx); err != nil {
+		return err
+	}
+	defer s.unlockSetup()
+	slices.Reverse(c.targets)
+	err := s.unmount(ctx, c.targets...)
+	if err != nil {
+		slices.Reverse(c.targets)
+		return fmt.Errorf("release container %s: %w", c.id, err)
+	}
+	c.targets = nil
+	for len(c.disks) > 0 {
+		last := len(c.disks) - 1
+		if err := s.releaseDisk(ctx, c.disks[last]); err != nil {
+			return fmt.Errorf("release container %s: %w", c.id, err)
+		}
+		c.disks = c.disks[:last]
+	}
+	for _, sh := range c.shares {
+		err = errors.Join(err, s.releaseShare(ctx, sh))
+	}
+	c.shares = nil
+	s.mu.Lock()
+	delete(s.containers, c.id)
+	s.mu.Unlock()
+	return errors.Join(err, c.discard())
+}
+
+// discard removes what the container keeps on the host.
+func (c *Container) discard() error {
+	if c.scratch == "" {
+		return nil
+	}
+	if err := os.Remove(c.scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove scratch disk: %w", err)
+	}
+	return nil
+}
+
+// EncodeProcess is what an exec sends: the process, made for the guest.
+func EncodeProcess(p *specs.Process) ([]byte, []string, error) {
+	dropped, err := ConvertProcess(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode process: %w", err)
+	}
+	return b, dropped, nil
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/ttrpc"
+
+	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/vm"
+)
+
+// link is the connection to the guest agent, renewed.
+type link struct {
+	client   *ttrpc.Client
+	guest    guestapi.GuestClient
+	task     taskapi.TTRPCTaskService
+	secret   []byte
+	kernel   string
+	features []string
+}
+
+// greet dials the agent, compares versions and renews the machine.
+func greet(ctx context.Context, m vm.Machine, cfg Config) (_ *link, err error) {
+	ctx, cancel := context.WithTimeout(ctx, agentWait)
+	defer cancel()
+	conn, err := dialAgent(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	client := ttrpc.NewClient(conn)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, client.Close())
+		}
+	}()
+	l := &link{client: client, guest: guestapi.NewGuestClient(client), task: taskapi.NewTTRPCTaskClient(client)}
+	hello, err := l.hello(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	l.kernel, l.features = bounded(hello.GetKernel()), boundedAll(hello.GetFeatures())
+	return l, l.renew(ctx, cfg)
+}
+
+func dialAgent(ctx context.Context, m vm.Machine) (net.Conn, error) {
+	conn, err := m.Dial(ctx, guestapi.PortAgent)
+	if err != nil {
+		return nil, fmt.Errorf("dial guest agent: %w", err)
+	}
+	// A stuck guest must not hold the preface longer than ctx allows.
+	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = guestapi.Preface{Port: guestapi.PortAgent}.Open(conn, make([]byte, guestapi.SecretSize))
+	if !unblock() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("greet guest agent: %w", err), conn.Close())
+	}
+	return conn, nil
+}
+
+func (l *link) hello(ctx context.Context, cfg Config) (*guestapi.HelloResponse, error) {
+	r, err := l.guest.Hello(ctx, &guestapi.HelloRequest{Version: guestapi.Version, Build: cfg.Build})
+	if err != nil {
+		return nil, fmt.Errorf("greet guest agent: %w", err)
+	}
+	if r.GetVersion() != guestapi.Version {
+		return nil, fmt.Errorf("guest image (build %q) speaks version %d of the host-guest contract, this shim (build %q) version %d: install programs and guest image of one release",
+			bounded(r.GetBuild()), r.GetVersion(), cfg.Build, guestapi.Version)
+	}
+	return r, nil
+}
+
+// renew makes the clone a machine of its own. Without the proof that the guest
+// took the new secret the machine is not used.
+func (l *link) renew(ctx context.Context, cfg Config) error {
+	var random [64 + guestapi.SecretSize + 32]byte
+	// crypto/rand.Read never fails; it ends the program instead.
+	_, _ = rand.Read(random[:])
+	seed, rest := random[:64], random[64:]
+	l.secret = bytes.Clone(rest[:guestapi.SecretSize])
+	nonce := rest[guestapi.SecretSize:]
+	hostname, domainname := names(cfg)
+	r, err := l.guest.Renew(ctx, &guestapi.RenewRequest{
+		Seed: seed, WallTimeNs: time.Now().UnixNano(), Hostname: hostname, Domainname: domainname,
+		Secret: l.secret, Nonce: nonce,
+	})
+	if err != nil {
+		return fmt.Errorf("renew machine: %w", err)
+	}
+	mac := hmac.New(sha256.New, l.secret)
+	mac.Write(nonce)
+	if !hmac.Equal(mac.Sum(nil), r.GetProof()) {
+		return errors.New("renew machine: the guest did not prove that it was renewed")
+	}
+	if len(r.GetSample()) != 32 || bytes.Equal(r.GetSample(), make([]byte, 32)) {
+		return errors.New("renew machine: the guest shows no fresh random bytes")
+	}
+	return nil
+}
+
+func names(cfg Config) (hostname, domainname string) {
+	hostname = cfg.Hostname
+	if cfg.Network != nil {
+		if cfg.Network.Hostname != "" {
+			hostname = cfg.Network.Hostname
+		}
+		domainname = cfg.Network.Domainname
+	}
+	return hostname, domainname
+}
+
+func (l *link) close() error { return l.client.Close() }
+
+// bounded cuts what the guest says of itself to what a person reads.
+func bounded(s string) string { return s[:min(len(s), 128)] }
+
+func boundedAll(all []string) []string {
+	all = all[:min(len(all), 32)]
+	for i := range all {
+		all[i] = bounded(all[i])
+	}
+	return all
+}
+
+// consoleShown is how much of the console goes into an error.
+const consoleShown = 2 << 10
+
+// withConsole adds to an error why the machine ended, if it did, and the last
+// of its console, escaped.
+func withConsole(err error, m vm.Machine) error {
+	select {
+	case <-m.Done():
+		if m.Err() != nil {
+			err = fmt.Errorf("%w (machine ended: %w)", err, m.Err())
+		} else {
+			err = fmt.Errorf("%w (machine powered off)", err)
+		}
+	default:
+	}
+	tail := m.Console()
+	if len(tail) > consoleShown {
+		tail = tail[len(tail)-consoleShown:]
+		if i := bytes.IndexByte(tail, '\n'); i >= 0 {
+			tail = tail[i+1:]
+		}
+	}
+	if len(tail) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; end of the machine's console:\n%s", err, escape(tail))
+}
+
+// escape makes a guest's bytes harmless to a terminal, line by line.
+func escape(b []byte) string {
+	var sb strings.Builder
+	for line := range bytes.SplitSeq(bytes.TrimRight(b, "\r\n"), []byte("\n")) {
+		sb.WriteString("\t| ")
+		q := fmt.Sprintf("%q", bytes.TrimRight(line, "\r"))
+		sb.WriteString(strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`))
+		sb.WriteByte('\n')
+	}
+	return strings.TrimRight(sb.String(), "\n")
+}

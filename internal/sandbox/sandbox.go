@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/p9/p9srv"
+	"byre.dev/byre/internal/shimapi"
+	"byre.dev/byre/internal/vm"
+)
+
+// Config describes a sandbox.
+type Config struct {
+	// ID names the sandbox: the ID of its first container.
+	ID string
+	// Driver starts the machine.
+	Driver vm.Driver
+	// Network says how the machine is connected; nil means loopback alone.
+	Network *shimapi.Network
+	// Hostname of the machine where Network names none.
+	Hostname string
+	// CPUs and MaxMemory are vm.Config's.
+	CPUs      int
+	MaxMemory uint64
+	// Scratch is the template of scratch disks, an ext4 image.
+	Scratch string
+	// Dir is a directory of the host where the sandbox may keep files; it is
+	// the caller's to remove.
+	Dir string
+	// SidecarDir is where shares of an unprivileged user keep the metadata of
+	// files that cannot carry it; empty means nowhere.
+	SidecarDir string
+	// Sysctls are settings of the network stack, without "net.".
+	Sysctls map[string]string
+	// Build is the version of the host's programs, told to the guest.
+	Build string
+	// OnOOM is called when the guest reports that a container was killed for
+	// want of memory; it must not block. Nil ignores such reports.
+	OnOOM func(containerID string)
+	// Timeline records the stages of the start; nil records nothing.
+	Timeline *Timeline
+	// Log receives the sandbox's messages; nil discards them.
+	Log *slog.Logger
+}
+
+// Sandbox is a running utility VM with its containers. Its methods are safe
+// for concurrent use.
+type Sandbox struct {
+	cfg     Config
+	log     *slog.Logger
+	machine vm.Machine
+	link    *link
+	// base is the machine's memory at its start, in bytes.
+	base uint64
+	// configured is closed when the network is configured or has failed to
+	// be; networkErr is set before.
+	configured chan struct{}
+	networkErr error
+	// setup is held, as a semaphore of one, by whoever changes disks and mounts.
+	setup    chan struct{}
+	disks    diskTable
+	shares   shareTable
+	archives archives
+	locks    p9srv.Locks
+	// stop ends the background work; work waits for it.
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	mu sync.Mutex
+	// containers by ID. Guarded by mu.
+	containers map[string]*Container
+	closed     bool
+	closeOnce  sync.Once
+	closeErr   error
+}
+
+// agentWait bounds how long a machine that runs may take to answer its first
+// call.
+const agentWait = 60 * time.Second
+
+// Start claims a machine, proves that it is ours alone and configures its
+// network. ctx bounds the call, not the sandbox. A Start that fails leaves
+// nothing behind; its error holds the end of the machine's console.
+func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	log := cfg.Log.With("sandbox", cfg.ID)
+	end := cfg.Timeline.Begin("machine")
+	m, err := cfg.Driver.Start(ctx, vm.Config{
+		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, NIC: nic(cfg.Network), Log: cfg.Log,
+	})
+	end()
+	if err != nil {
+		return nil, fmt.Errorf("start sandbox %s: %w", cfg.ID, err)
+	}
+	end = cfg.Timeline.Begin("greet")
+	l, err := greet(ctx, m, cfg)
+	end()
+	if err != nil {
+		err = fmt.Errorf("start sandbox %s: %w", cfg.ID, withConsole(err, m))
+		return nil, errors.Join(err, m.Close())
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Sandbox{
+		cfg: cfg, log: log, machine: m, link: l, base: m.Memory(), stop: stop,
+		configured: make(chan struct{}), setup: make(chan struct{}, 1), containers: map[string]*Container{},
+	}
+	s.disks.byKey = map[diskKey]*pluggedDisk{}
+	s.work.Go(func() { s.configureNetwork(work) })
+	s.work.Go(func() { s.watch(work) })
+	s.work.Go(func() { s.shrink(work) })
+	if err := s.serveLinkShares(work); err != nil {
+		return nil, errors.Join(fmt.Errorf("start sandbox %s: %w", cfg.ID, err), s.Close())
+	}
+	info := m.Info()
+	log.Info("sandbox started", "driver", info.Driver, "accel", info.Accel, "cloned", info.Cloned)
+	return s, nil
+}
+
+func nic(n *shimapi.Network) *vm.NIC {
+	if n == nil || n.Socket == "" {
+		return nil
+	}
+	return &vm.NIC{Socket: n.Socket}
+}
+
+// ID returns the sandbox's name.
+func (s *Sandbox) ID() string { return s.cfg.ID }
+
+// Task is containerd's Task service in the guest. Containers are created by
+// Create, not by the service; everything else goes to it directly.
+func (s *Sandbox) Task() taskapi.TTRPCTaskService { return s.link.task }
+
+// Machine returns the utility VM, for what it can tell of itself.
+func (s *Sandbox) Machine() vm.Machine { return s.machine }
+
+// Kernel and Features are what the guest said of itself.
+func (s *Sandbox) Kernel() (release string, features []string) {
+	return s.link.kernel, s.link.features
+}
+
+// Memory asks the guest for its memory.
+func (s *Sandbox) Memory(ctx context.Context) (*guestapi.MemoryResponse, error) {
+	return s.link.guest.Memory(ctx, &guestapi.MemoryRequest{})
+}
+
+// Trim gives unused blocks and caches back to the host.
+func (s *Sandbox) Trim(ctx context.Context, disks, memory bool) (uint64, error) {
+	r, err := s.link.guest.Trim(ctx, &guestapi.TrimRequest{Disks: disks, Memory: memory})
+	if err != nil {
+		return 0, fmt.Errorf("trim: %w", s.Explain(err))
+	}
+	return r.GetDiskBytes(), nil
+}
+
+// Containers lists the IDs of the sandbox's containers, sorted.
+func (s *Sandbox) Containers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.containers))
+	for id := range s.containers {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Container returns a container by its ID.
+func (s *Sandbox) Container(id string) (*Container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.containers[id]
+	if c == nil {
+		return nil, fmt.Errorf("container %s: %w", id, errdefs.ErrNotFound)
+	}
+	return c, nil
+}
+
+// lockSetup waits for the right to change disks and mounts.
+func (s *Sandbox) lockSetup(ctx context.Context) error {
+	select {
+	case s.setup <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Sandbox) unlockSetup() { <-s.setup }
+
+// Done is closed when the machine has ended.
+func (s *Sandbox) Done() <-chan struct{} { return s.machine.Done() }
+
+// Explain adds to an error of a call what is known when the machine has ended:
+// why, and the end of its console.
+func (s *Sandbox) Explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-s.machine.Done():
+		return withConsole(err, s.machine)
+	default:
+		return err
+	}
+}
+
+const (
+	// powerOffGrace is what processes get between SIGTERM and SIGKILL when a
+	// sandbox with containers is closed.
+	powerOffGrace = 2 * time.Second
+	// powerOffWait bounds the whole orderly end.
+	powerOffWait = 10 * time.Second
+)
+
+// Close ends the sandbox: in order while containers are there, at once when
+// none is left and all disks are flushed. It is idempotent and returns when
+// everything is released.
+func (s *Sandbox) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Sandbox) close() error {
+	s.mu.Lock()
+	s.closed = true
+	left := make([]*Container, 0, len(s.containers))
+	for _, c := range s.containers {
+		left = append(left, c)
+	}
+	s.mu.Unlock()
+	if len(left) > 0 || s.disks.dirty() {
+		s.powerOff()
+	}
+	s.stop()
+	errs := []error{s.link.close(), s.machine.Close()}
+	s.shares.closeAll()
+	for _, c := range left {
+		errs = append(errs, c.discard())
+	}
+	s.work.Wait()
+	s.log.Info("sandbox stopped")
+	return errors.Join(errs...)
+}
+
+// powerOff asks the guest to end in order and waits for it, within bounds.
+func (s *Sandbox) powerOff() {
+	ctx, cancel := context.WithTimeout(context.Background(), powerOffWait)
+	defer cancel()
+	_, err := s.link.guest.PowerOff(ctx, &guestapi.PowerOffRequest{GraceMs: uint32(powerOffGrace.Milliseconds())})
+	if err == nil {
+		select {
+		case <-s.machine.Done():
+			return
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	select {
+	case <-s.machine.Done():
+	default:
+		s.log.Warn("machine did not power off in order", "err", err)
+	}
+}

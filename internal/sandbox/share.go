@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/hostfs"
+	"byre.dev/byre/internal/p9/p9srv"
+)
+
+// shareMsize is the message size asked of v9fs: the most its fd transport takes.
+const shareMsize = 1 << 20
+
+// share is a directory or file of the host at the guest's disposal.
+type share struct {
+	spec ShareSpec
+	// container is the ID of the container that it belongs to.
+	container string
+	// name is the opaque name that the guest knows it by.
+	name string
+	fs   *hostfs.FS
+	// locks are the sandbox's: two shares may hold the same file.
+	locks *p9srv.Locks
+	// transport is how its bytes travel.
+	transport guestapi.Share_Transport
+	// cancel ends the servers; served waits for them.
+	cancel context.CancelFunc
+	ctx    context.Context //nolint:containedctx // the life of the servers, not of a call
+	served sync.WaitGroup
+}
+
+// shareTable knows the shares offered, by name.
+type shareTable struct {
+	mu sync.Mutex
+	// byName and next are guarded by mu.
+	byName map[string]*share
+	next   int
+}
+
+func (t *shareTable) insert(sh *share) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byName == nil {
+		t.byName = map[string]*share{}
+	}
+	sh.name = fmt.Sprintf("s%d", t.next)
+	t.next++
+	t.byName[sh.name] = sh
+}
+
+func (t *shareTable) remove(sh *share) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byName, sh.name)
+}
+
+// enter finds a share for a stream of the link and counts a server of it.
+func (t *shareTable) enter(name string) (*share, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sh := t.byName[name]
+	if sh == nil || sh.transport != guestapi.Share_LINK {
+		return nil, errors.New("there is no such share")
+	}
+	sh.served.Add(1)
+	return sh, nil
+}
+
+func (t *shareTable) closeAll() {
+	t.mu.Lock()
+	all := make([]*share, 0, len(t.byName))
+	for _, sh := range t.byName {
+		all = append(all, sh)
+	}
+	t.byName = nil
+	t.mu.Unlock()
+	for _, sh := range all {
+		_ = sh.close() // read-only handles of a machine that is gone
+	}
+}
+
+func (t *shareTable) list() []*share {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*share, 0, len(t.byName))
+	for _, sh := range t.byName {
+		all = append(all, sh)
+	}
+	slices.SortFunc(all, func(a, b *share) int { return len(a.name) - len(b.name) })
+	return all
+}
+
+// close ends the servers and closes the export.
+func (sh *share) close() error {
+	sh.cancel()
+	sh.served.Wait()
+	return sh.fs.Close()
+}
+
+// serve answers 9P on conn until the share or the connection ends. The caller
+// has counted it in served.
+func (sh *share) serve(conn net.Conn) error {
+	defer sh.served.Done()
+	root := sh.fs.Root()
+	defer root.Release()
+	srv := &p9srv.Server{Root: root, Msize: shareMsize, Locks: sh.locks}
+	return srv.Serve(sh.ctx, conn)
+}
+
+// attachShares opens shares, gives each a way into the guest and returns the
+// mounts. The caller holds setup.
+func (c *Container) attachShares(ctx context.Context, specs []ShareSpec) ([]*guestapi.Mount, error) {
+	var mounts []*guestapi.Mount
+	for _, spec := range specs {
+		sh, err := c.sandbox.openShare(ctx, c.id, spec)
+		if err != nil {
+			return nil, fmt.Errorf("share %s for %s: %w", spec.Source, spec.Dest, err)
+		}
+		c.shares = append(c.shares, sh)
+		mounts = append(mounts, spec.guestShare(c.id, sh.name, sh.transport, shareMsize))
+	}
+	return mounts, nil
+}
+
+func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpec) (*share, error) {
+	cfg := hostfs.Config{Path: spec.Source, ReadOnly: spec.ReadOnly, Mapped: os.Geteuid() != 0, Log: s.log}
+	if spec.UID != nil && spec.GID != nil {
+		cfg.Mapped, cfg.UID, cfg.GID = true, *spec.UID, *spec.GID
+	}
+	if cfg.Mapped && s.cfg.SidecarDir != "" {
+		sum := sha256.Sum256([]byte(spec.Source))
+		cfg.Sidecar = filepath.Join(s.cfg.SidecarDir, hex.EncodeToString(sum[:12]))
+	}
+	fs, err := hostfs.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sh := &share{spec: spec, container: container, fs: fs, locks: &s.locks}
+	sh.ctx, sh.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.shares.insert(sh)
+	conn, err := s.machine.AddPort(ctx, guestapi.SharePortPrefix+sh.name)
+	switch {
+	case errdefs.IsResourceExhausted(err) || errdefs.IsNotImplemented(err):
+		s.shares.setTransport(sh, guestapi.Share_LINK)
+		return sh, nil
+	case err != nil:
+		s.shares.remove(sh)
+		return nil, errors.Join(err, sh.close())
+	}
+	sh.served.Add(1)
+	go s.logServe(sh, conn) // share.close waits for it by served
+	return sh, nil
+}
+
+func (t *shareTable) setTransport(sh *share, tr guestapi.Share_Transport) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sh.transport = tr
+}
+
+func (s *Sandbox) logServe(sh *share, conn net.Conn) {
+	err := sh.serve(conn)
+	if err != nil && sh.ctx.Err() == nil {
+		s.log.Error("share ended", "share", sh.spec.Source, "container", sh.container, "err", err)
+	}
+}
+
+// releaseShare takes a share that the guest has unmounted away. The caller
+// holds setup.
+func (s *Sandbox) releaseShare(ctx context.Context, sh *share) error {
+	s.shares.remove(sh)
+	var err error
+	if sh.transport == guestapi.Share_VIRTIO_PORT {
+		err = s.machine.RemovePort(ctx, guestapi.SharePortPrefix+sh.name)
+	}
+	return errors.Join(err, sh.close())
+}
+
+// maxLinkShares bounds the 9P streams that a guest may hold open over the link.
+const maxLinkShares = 64
+
+// serveLinkShares takes streams of shares that have no port of their own.
+func (s *Sandbox) serveLinkShares(ctx context.Context) error {
+	l, err := s.machine.Listen(guestapi.PortShare)
+	if err != nil {
+		return fmt.Errorf("listen for shares: %w", err)
+	}
+	s.work.Go(func() {
+		defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+		var streams sync.WaitGroup
+		defer streams.Wait()
+		slots := make(chan struct{}, maxLinkShares)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			select {
+			case slots <- struct{}{}:
+				streams.Go(func() {
+					defer func() { <-slots }()
+					s.serveLinkShare(conn)
+				})
+			default:
+				_ = conn.Close()
+			}
+		}
+	})
+	return nil
+}
+
+// prefaceWait bounds the time a stream of the guest's may take to say what it
+// is for.
+const prefaceWait = 10 * time.Second
+
+func (s *Sandbox) serveLinkShare(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(prefaceWait))
+	p, err := guestapi.ReadPreface(conn, guestapi.PortShare, s.link.secret)
+	if err != nil {
+		s.log.Warn("stream refused", "op", "share", "err", err)
+		_ = conn.Close()
+		return
+	}
+	sh, err := s.shares.enter(p.Name)
+	if err != nil {
+		_ = guestapi.Refuse(conn, err.Error())
+		_ = conn.Close()
+		return
+	}
+	if err := guestapi.Accept(conn); err != nil {
+		sh.served.Done()
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	s.logServe(sh, conn)
+}
+
+// ShareInfo describes a share at work.
+type ShareInfo struct {
+	Container, Source, Dest, Cache string
+	ReadOnly                       bool
+	// Transport is "port" or "link".
+	Transport string
+}
+
+// Shares lists the shares at work.
+func (s *Sandbox) Shares() []ShareInfo {
+	var out []ShareInfo
+	for _, sh := range s.shares.list() {
+		transport := "port"
+		if sh.transport == guestapi.Share_LINK {
+			transport = "link"
+		}
+		out = append(out, ShareInfo{
+			Container: sh.container, Source: sh.spec.Source, Dest: sh.spec.Dest,
+			Cache: sh.spec.Cache, ReadOnly: sh.spec.ReadOnly, Transport: transport,
+		})
+	}
+	return out
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"byre.dev/byre/internal/guestapi"
+)
+
+// guestTypes are file systems that the guest's kernel mounts for a container
+// without anything of the host's.
+var guestTypes = []string{"proc", "sysfs", "tmpfs", "mqueue", "devpts", "cgroup", "cgroup2"}
+
+// mounts turns bind mounts of host paths into shares and keeps the guest's own.
+func (c *converter) mounts() error {
+	known := map[string]bool{}
+	kept := c.spec.Mounts[:0]
+	for _, m := range c.spec.Mounts {
+		known[m.Destination] = true
+		var err error
+		if isBind(m) {
+			m, err = c.bind(m)
+		} else if !slices.Contains(guestTypes, m.Type) {
+			err = refuse("mount "+m.Destination, "type %q cannot be mounted in the guest", m.Type)
+		}
+		if err != nil {
+			return err
+		}
+		if m.Destination != "" {
+			kept = append(kept, m)
+		}
+	}
+	c.spec.Mounts = kept
+	for dest := range c.in.Settings.Mounts {
+		if !known[dest] {
+			return refuse("annotation for mount "+dest, "there is no such mount")
+		}
+	}
+	return nil
+}
+
+func isBind(m specs.Mount) bool {
+	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+}
+
+// bind returns the guest's mount for a bind of the host's; one without a
+// destination means that another mount takes its place.
+func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
+	name := "mount " + m.Destination
+	dest := path.Clean(filepath.ToSlash(m.Destination))
+	src, err := c.in.Inspect(m.Source)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", name, err)
+	}
+	if dest == "/dev/shm" && src.TmpfsSize > 0 {
+		return sharedMemory(m, src.TmpfsSize), nil
+	}
+	if dest == "/etc/resolv.conf" && c.in.Private && !c.in.Settings.NoEtc {
+		c.drop("%s: %s describes the host's network, the machine's resolver is bound instead", name, m.Source)
+		return specs.Mount{}, nil
+	}
+	if !src.Dir && !src.Regular {
+		return m, refuse(name, "bind source %s is a %s: only directories and regular files can be shared with a machine", m.Source, src.Kind)
+	}
+	share := ShareSpec{Index: len(c.out.Shares), Source: m.Source, Dest: m.Destination, File: src.Regular, Cache: "loose"}
+	options, err := bindOptions(name, m.Options, &share)
+	if err != nil {
+		return m, err
+	}
+	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
+		return m, refuse(name, "uidMappings: id-mapped mounts of a share are not possible")
+	}
+	if extra, ok := c.in.Settings.Mounts[m.Destination]; ok {
+		if extra.Cache != "" {
+			share.Cache = extra.Cache
+		}
+		share.UID, share.GID = extra.UID, extra.GID
+	}
+	c.out.Shares = append(c.out.Shares, share)
+	m.Type, m.Options = "bind", options
+	m.Source = shareDir(c.in.ID, share.Index)
+	if share.File {
+		m.Source += "/" + filepath.Base(share.Source)
+	}
+	return m, nil
+}
+
+// sharedMemory replaces an engine's tmpfs on the host by one in the guest:
+// shared memory must be memory of the kernel that runs the processes.
+func sharedMemory(m specs.Mount, size uint64) specs.Mount {
+	return specs.Mount{
+		Destination: m.Destination,
+		Type:        "tmpfs",
+		Source:      "shm",
+		Options:     []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)},
+	}
+}
+
+// bindFlags are options of a bind mount that runc applies in the guest.
+var bindFlags = []string{
+	"bind", "rbind", "private", "rprivate", "unbindable", "runbindable",
+	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "rro", "rrw",
+	"sync", "async", "dirsync", "atime", "noatime", "diratime", "nodiratime",
+	"relatime", "norelatime", "strictatime", "nostrictatime", "symfollow", "nosymfollow",
+	"rsuid", "rnosuid", "rdev", "rnodev", "rexec", "rnoexec", "ratime", "rnoatime",
+	"rdiratime", "rnodiratime", "rrelatime", "rnorelatime", "rstrictatime", "rnostrictatime",
+	"rsymfollow", "rnosymfollow",
+}
+
+// bindOptions checks every option and reads from them what the share must be.
+func bindOptions(name string, options []string, share *ShareSpec) ([]string, error) {
+	out := make([]string, 0, len(options))
+	for _, o := range options {
+		switch {
+		case o == "ro" || o == "rro":
+			share.ReadOnly = true
+		case o == "rw":
+			share.ReadOnly = false
+		case slices.Contains(bindFlags, o):
+		case slices.Contains([]string{"shared", "rshared", "slave", "rslave"}, o):
+			return nil, checkPropagation(name, o)
+		default:
+			return nil, refuse(name, "option %q is not possible for a share", o)
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// guestShare describes a share's mount to the guest.
+func (s ShareSpec) guestShare(id, portName string, transport guestapi.Share_Transport, msize uint32) *guestapi.Mount {
+	return &guestapi.Mount{
+		Target:   shareDir(id, s.Index),
+		ReadOnly: s.ReadOnly,
+		Source: &guestapi.Mount_Share{Share: &guestapi.Share{
+			Name: portName, Transport: transport, Cache: s.Cache, Msize: msize, PosixAcl: true,
+		}},
+	}
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"byre.dev/byre/internal/guestapi"
+)
+
+// OpenStream opens a named stream to the guest: one end of a process's standard
+// streams or of an archive. The call that names the stream to the guest may
+// come before or after. ctx bounds the opening.
+func (s *Sandbox) OpenStream(ctx context.Context, name string) (net.Conn, error) {
+	conn, err := s.machine.Dial(ctx, guestapi.PortStdio)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", name, s.Explain(err))
+	}
+	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = guestapi.Preface{Port: guestapi.PortStdio, Name: name}.Open(conn, s.link.secret)
+	if !unblock() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open stream %s: %w", name, s.Explain(err)), conn.Close())
+	}
+	return conn, nil
+}
+
+// StatPath looks a path of a container up.
+func (s *Sandbox) StatPath(ctx context.Context, container, path string) (*guestapi.StatPathResponse, error) {
+	r, err := s.link.guest.StatPath(ctx, &guestapi.StatPathRequest{ContainerId: container, Path: path})
+	if err != nil {
+		return nil, s.Explain(err)
+	}
+	return r, nil
+}
+
+// archives numbers the archive streams of this process.
+type archives struct{ n atomic.Uint64 }
+
+func (a *archives) name() string { return "archive-" + strconv.FormatUint(a.n.Add(1), 10) }
+
+// ReadArchive writes a tar of a container's path to w.
+func (s *Sandbox) ReadArchive(ctx context.Context, container, path string, w io.Writer) error {
+	name := s.archives.name()
+	return s.archive(ctx, name, func(ctx context.Context) error {
+		_, err := s.link.guest.ReadArchive(ctx, &guestapi.ArchiveRequest{ContainerId: container, Path: path, Stream: name})
+		return err
+	}, func(conn net.Conn) error {
+		_, err := io.Copy(w, conn)
+		return err
+	})
+}
+
+// WriteArchive unpacks a tar into a directory of a container and returns how
+// many bytes of it the guest read.
+func (s *Sandbox) WriteArchive(ctx context.Context, req *guestapi.ArchiveRequest, r io.Reader) (n uint64, err error) {
+	req.Stream = s.archives.name()
+	err = s.archive(ctx, req.Stream, func(ctx context.Context) error {
+		resp, err := s.link.guest.WriteArchive(ctx, req)
+		n = resp.GetBytes()
+		return err
+	}, func(conn net.Conn) error {
+		if _, err := io.Copy(conn, r); err != nil {
+			return err
+		}
+		return closeWrite(conn)
+	})
+	return n, err
+}
+
+// archive runs the call in the guest beside the copying. The guest's own error
+// comes first: a copy that breaks off is its consequence.
+func (s *Sandbox) archive(ctx context.Context, name string, call func(context.Context) error, copyAll func(net.Conn) error) error {
+	conn, err := s.OpenStream(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	called := make(chan error, 1)
+	go func() { // received below
+		err := call(ctx)
+		if err != nil {
+			_ = conn.Close() // the copy would wait for a guest that has given up
+		}
+		called <- err
+	}()
+	copyErr := copyAll(conn)
+	if copyErr != nil {
+		_ = conn.Close() // the guest would wait for a copy that has given up
+	}
+	callErr := <-called
+	_ = conn.Close()
+	if callErr != nil {
+		return s.Explain(callErr)
+	}
+	return copyErr
+}
+
+// closeWrite ends the sending direction of a stream.
+func closeWrite(conn net.Conn) error {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return conn.Close()
+}
