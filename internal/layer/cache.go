@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +26,6 @@ const (
 // All methods may be called concurrently. One process may use a directory.
 type Cache struct {
 	dir string
-	log *slog.Logger
 
 	mu sync.Mutex
 	// making holds the conversions under way, by what their caller expects to
@@ -42,12 +40,11 @@ type making chan struct{}
 
 // Open opens the cache in dir, which is made if it is not there, and removes
 // what an interrupted conversion left.
-func Open(dir string, log *slog.Logger) (*Cache, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+func Open(dir string) (*Cache, error) {
+	c := &Cache{
+		dir:    filepath.Join(dir, digest.Canonical.String()),
+		making: map[digest.Digest]making{}, pins: map[digest.Digest]int{},
 	}
-	c := &Cache{dir: filepath.Join(dir, digest.Canonical.String()), log: log,
-		making: map[digest.Digest]making{}, pins: map[digest.Digest]int{}}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open layer cache: %w", err)
 	}
@@ -196,7 +193,7 @@ func (c *Cache) publish(temp string, diffID digest.Digest) (func(), error) {
 // Retain removes the images that neither used names nor anybody has pinned, and
 // returns how many. Used is asked with the cache locked: an image pinned before
 // it is named is seen either way. An image that cannot be removed (in Windows,
-// one that a machine has open) stays for the next time and is logged.
+// one that a machine has open) stays for the next time; the error names it.
 func (c *Cache) Retain(used func() (map[digest.Digest]struct{}, error)) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,6 +206,7 @@ func (c *Cache) Retain(used func() (map[digest.Digest]struct{}, error)) (int, er
 		return 0, fmt.Errorf("clean layer cache: %w", err)
 	}
 	n := 0
+	var errs []error
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), imageSuffix)
 		if !ok {
@@ -219,12 +217,12 @@ func (c *Cache) Retain(used func() (map[digest.Digest]struct{}, error)) (int, er
 			continue
 		}
 		if err := os.Remove(filepath.Join(c.dir, e.Name())); err != nil {
-			c.log.Warn("layer image stays", "layer", id, "err", err)
+			errs = append(errs, err)
 			continue
 		}
 		n++
 	}
-	return n, nil
+	return n, errors.Join(errs...)
 }
 
 func removeIfThere(path string) error {

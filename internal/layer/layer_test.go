@@ -307,7 +307,7 @@ func entries(t *testing.T, dir string) int {
 
 func TestCacheConvertsALayerOnce(t *testing.T) {
 	dir := t.TempDir()
-	c, err := layer.Open(dir, nil)
+	c, err := layer.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +340,7 @@ func TestCacheConvertsALayerOnce(t *testing.T) {
 
 func TestCacheLeavesNothingOfAFailedConversion(t *testing.T) {
 	dir := t.TempDir()
-	c, err := layer.Open(dir, nil)
+	c, err := layer.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestOpenRemovesUnfinishedImages(t *testing.T) {
 	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := layer.Open(dir, nil); err != nil {
+	if _, err := layer.Open(dir); err != nil {
 		t.Fatal(err)
 	}
 	if n := entries(t, dir); n != 0 {
@@ -380,7 +380,7 @@ func TestOpenRemovesUnfinishedImages(t *testing.T) {
 
 func TestRetainKeepsUsedAndPinnedImages(t *testing.T) {
 	dir := t.TempDir()
-	c, err := layer.Open(dir, nil)
+	c, err := layer.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
