@@ -31,7 +31,8 @@ vsock: winapi
 localsock: winapi
 hostproc: winapi
 disk: winapi
-usernet:
+lockfile:
+usernet: lockfile
 home:
 testenv:
 
@@ -59,7 +60,7 @@ sandbox: guestapi shimapi p9/p9srv hostfs watch vm guestimage disk mux
 
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi hostproc
-ctrd: snapshot
+ctrd: snapshot lockfile shimapi
 engine: usernet shimapi
 dockerapi: engine
 moby: sandbox usernet
