@@ -172,9 +172,7 @@ func (c *conn) reset() {
 
 // drop gives up a fid that was taken out of the table, its locks first.
 func (c *conn) drop(f *fid) linux.Errno {
-	if f.locked.Load() {
-		c.locks.dropFID(f)
-	}
+	c.locks.dropFID(f)
 	if f.xattr != nil {
 		c.xattrs.Add(-f.xattr.cost)
 	}

@@ -18,10 +18,11 @@ type fid struct {
 	num  uint32
 	uid  uint32
 	refs atomic.Int32
-	// locked says that locks were taken through the fid.
-	locked atomic.Bool
 
 	mu sync.Mutex
+	// locked says that locks of the file lockID were taken through the fid.
+	locked bool
+	lockID FileID
 	// node and file are guarded by mu; they are set once, but that Tlcreate
 	// replaces the node, keeping the old one in dir until the fid goes.
 	node, dir Node

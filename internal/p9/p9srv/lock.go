@@ -71,16 +71,25 @@ func (c *conn) lock(m *p9.Tlock) (p9.Message, linux.Errno) {
 		owner: owner{c, m.ProcID}, fid: f, client: m.ClientID,
 		write: m.LType == p9.LockWrite, start: m.Start, end: end,
 	}
-	node, _ := f.state()
 	switch m.LType {
 	case p9.LockUnlock:
-		c.locks.clear(node.FileID(), &h)
+		c.locks.clear(f.lockFile(), &h)
 		return &p9.Rlock{Status: p9.LockSuccess}, 0
 	case p9.LockRead, p9.LockWrite:
-		f.locked.Store(true)
-		return &p9.Rlock{Status: c.locks.set(node.FileID(), &h)}, 0
+		return &p9.Rlock{Status: c.locks.set(f.lockFile(), &h)}, 0
 	}
 	return nil, linux.EINVAL
+}
+
+// lockFile returns the file that locks through f are of: the same for as long
+// as the fid lasts.
+func (f *fid) lockFile() FileID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.locked {
+		f.locked, f.lockID = true, f.node.FileID()
+	}
+	return f.lockID
 }
 
 // getlock tells of a lock in the way. Linux's client asks with LockUnlock,
@@ -164,12 +173,14 @@ func (l *Locks) find(id FileID, o owner, write bool, start, end uint64) (held, b
 
 // dropFID gives up what was locked through f.
 func (l *Locks) dropFID(f *fid) {
-	if f.node == nil {
+	f.mu.Lock()
+	locked, id := f.locked, f.lockID
+	f.mu.Unlock()
+	if !locked {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	id := f.node.FileID()
 	gone := func(h held) bool { return h.fid == f }
 	l.storeLocked(id, slices.DeleteFunc(l.files[id], gone))
 }

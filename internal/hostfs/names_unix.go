@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package hostfs
+
+import (
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9/p9srv"
+)
+
+// Unlinkat removes a name. A file that the guest knows keeps a handle, so
+// that it can still be used.
+func (n *node) Unlinkat(name string, flags uint32) linux.Errno {
+	if e := n.fs.writable(); e != 0 {
+		return e
+	}
+	dfd, e := n.fs.acquire(n.ino)
+	if e != 0 {
+		return e
+	}
+	defer n.fs.unpin(n.ino)
+	victim := n.fs.hold(dfd, n.ino, name)
+	err := unlinkAt(dfd, name, int(flags))
+	n.fs.letGo(victim, n.ino, name, err == nil)
+	return n.fs.errno(err)
+}
+
+// hold pins the known inode that has a name, before the name goes; nil if
+// there is none.
+func (fs *FS) hold(dfd int, dir *inode, name string) *inode {
+	var st stat
+	if statAt(dfd, name, &st) != nil {
+		return nil
+	}
+	i := fs.live(st.id)
+	if i == nil {
+		return nil
+	}
+	defer fs.unref(i)
+	if _, ok := fs.pin(i); ok {
+		return i
+	}
+	fd, e := fs.openIn(i, dir, name, 0)
+	if e != 0 {
+		return nil
+	}
+	fs.adopt(i, fd)
+	return i
+}
+
+// letGo ends hold. If the name is gone and was the one that i was found by,
+// i has none from now on.
+func (fs *FS) letGo(i, dir *inode, name string, gone bool) {
+	if i == nil {
+		return
+	}
+	fs.mu.Lock()
+	if gone && i.dir == dir && i.name == name {
+		i.gone = true
+	}
+	fs.mu.Unlock()
+	fs.unpin(i)
+}
+
+// Renameat moves a name.
+func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string) linux.Errno {
+	to, ok := newDir.(*node)
+	if !ok || to.fs != n.fs {
+		return linux.EXDEV
+	}
+	if e := n.fs.writable(); e != 0 {
+		return e
+	}
+	dfd, e := n.fs.acquire(n.ino)
+	if e != 0 {
+		return e
+	}
+	defer n.fs.unpin(n.ino)
+	ndfd, e := n.fs.acquire(to.ino)
+	if e != 0 {
+		return e
+	}
+	defer n.fs.unpin(to.ino)
+	return n.fs.move(dfd, n.ino, oldName, ndfd, to.ino, newName)
+}
+
+func (fs *FS) move(dfd int, dir *inode, name string, ndfd int, newDir *inode, newName string) linux.Errno {
+	var st stat
+	if err := statAt(dfd, name, &st); err != nil {
+		return fs.errno(err)
+	}
+	victim := fs.hold(ndfd, newDir, newName)
+	if victim != nil && victim.id == st.id {
+		fs.letGo(victim, nil, "", false)
+		victim = nil
+	}
+	err := renameAt(dfd, name, ndfd, newName)
+	fs.letGo(victim, newDir, newName, err == nil)
+	if err != nil {
+		return fs.errno(err)
+	}
+	if i := fs.live(st.id); i != nil {
+		fs.mu.Lock()
+		fs.moveLocked(i, newDir, newName)
+		fs.mu.Unlock()
+		fs.unref(i)
+	}
+	return 0
+}
+
+// Rename moves the file from the name it is known by.
+func (n *node) Rename(newDir p9srv.Node, name string) linux.Errno {
+	dir, old, e := n.known()
+	if e != 0 {
+		return e
+	}
+	defer n.fs.unref(dir)
+	from := &node{fs: n.fs, ino: dir}
+	return from.Renameat(old, newDir, name)
+}
+
+// Remove removes the name that the file is known by.
+func (n *node) Remove() linux.Errno {
+	dir, name, e := n.known()
+	if e != 0 {
+		return e
+	}
+	defer n.fs.unref(dir)
+	flags := uint32(0)
+	if n.ino.kind.IsDir() {
+		flags = linux.AtRemovedir
+	}
+	from := &node{fs: n.fs, ino: dir}
+	return from.Unlinkat(name, flags)
+}
+
+// known returns where the file is: where it was walked, or if it has moved
+// where the server has seen it last. The directory is referenced.
+func (n *node) known() (*inode, string, linux.Errno) {
+	if n.dir == nil {
+		return nil, "", linux.EBUSY
+	}
+	var st stat
+	if n.fs.statIn(n.ino, n.dir, n.name, &st) == 0 {
+		n.fs.ref(n.dir)
+		return n.dir, n.name, 0
+	}
+	dir, name, e := n.fs.where(n.ino)
+	if e != 0 {
+		return nil, "", linux.ENOENT
+	}
+	if e := n.fs.statIn(n.ino, dir, name, &st); e != 0 {
+		n.fs.unref(dir)
+		return nil, "", linux.ENOENT
+	}
+	return dir, name, 0
+}
