@@ -114,7 +114,7 @@ func (s *Switch) addLocked(spec Endpoint) (*endpoint, error) {
 		return nil, err
 	}
 	ep := &endpoint{spec: spec, mac: macAddr(spec.MAC), ip: spec.IP}
-	ep.conns = newTracker(maxConns)
+	ep.conns = newTracker(s.connLimit)
 	ep.ports = newTracker(len(spec.Ports))
 	ep.flows = &flowSet{}
 	for _, server := range spec.DNS {

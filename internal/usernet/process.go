@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"byre.dev/byre/internal/lockfile"
 	"github.com/containerd/errdefs"
 )
 
@@ -55,7 +56,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	lock, err := lockFile(waiting, filepath.Join(cfg.Dir, runLock))
+	lock, err := lockfile.Wait(waiting, filepath.Join(cfg.Dir, runLock))
 	if err != nil {
 		return fmt.Errorf("network %s: another process serves %s: %w", cfg.Name, cfg.Dir, err)
 	}
@@ -150,7 +151,7 @@ func Ensure(ctx context.Context, exe string, args []string, cfg Config) (*Client
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	lock, err := lockFile(ctx, filepath.Join(cfg.Dir, startLock))
+	lock, err := lockfile.Wait(ctx, filepath.Join(cfg.Dir, startLock))
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", cfg.Name, err)
 	}

@@ -82,6 +82,8 @@ type Switch struct {
 	dns     *dnsServer
 	table   atomic.Pointer[table]
 	dropped atomic.Uint64
+	// connLimit is maxConns, but for tests.
+	connLimit int
 
 	// mu guards what follows and serialises changes of table.
 	mu        sync.Mutex
@@ -112,6 +114,7 @@ func NewSwitch(cfg Config) (*Switch, error) {
 		endpoints: map[string]*endpoint{},
 		lastIP:    cfg.Gateway,
 		lastUsed:  time.Now(),
+		connLimit: maxConns,
 	}
 	s.table.Store(&table{})
 	if cfg.Dir != "" {
