@@ -70,13 +70,15 @@ func (c *Client) AddEndpoint(ctx context.Context, spec Endpoint) (Endpoint, erro
 
 // RemoveEndpoint is Switch.RemoveEndpoint in the network's process.
 func (c *Client) RemoveEndpoint(ctx context.Context, id string) error {
-	return c.call(ctx, http.MethodDelete, "/v1/endpoints/"+url.PathEscape(id), nil, nil)
+	return c.call(ctx, http.MethodDelete, endpointPath(id), nil, nil)
 }
 
 // SetNames is Switch.SetNames in the network's process.
 func (c *Client) SetNames(ctx context.Context, id string, names []string) error {
-	return c.call(ctx, http.MethodPut, "/v1/endpoints/"+url.PathEscape(id)+"/names", names, nil)
+	return c.call(ctx, http.MethodPut, endpointPath(id)+"/names", names, nil)
 }
+
+func endpointPath(id string) string { return "/v1/endpoints/" + url.PathEscape(id) }
 
 // Inspect describes the network and its endpoints.
 func (c *Client) Inspect(ctx context.Context) (Info, error) {

@@ -54,6 +54,8 @@ func (s *Switch) Info() Info {
 //	POST   /v1/endpoints        Endpoint → Endpoint
 //	DELETE /v1/endpoints/{id}
 //	PUT    /v1/endpoints/{id}/names   []string
+//	PUT    /v1/endpoints/{id}/peers   []string
+//	POST   /v1/resolve          string → resolution
 //	POST   /v1/stop
 func controlHandler(s *Switch, stop func()) http.Handler {
 	mux := http.NewServeMux()
@@ -72,13 +74,16 @@ func controlHandler(s *Switch, stop func()) http.Handler {
 	mux.HandleFunc("DELETE /v1/endpoints/{id}", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.RemoveEndpoint(r.PathValue("id")))
 	})
-	mux.HandleFunc("PUT /v1/endpoints/{id}/names", func(w http.ResponseWriter, r *http.Request) {
-		var names []string
-		if err := readRequest(r.Body, &names); err != nil {
+	mux.HandleFunc("PUT /v1/endpoints/{id}/names", setList(s.SetNames))
+	mux.HandleFunc("PUT /v1/endpoints/{id}/peers", setList(s.SetPeers))
+	mux.HandleFunc("POST /v1/resolve", func(w http.ResponseWriter, r *http.Request) {
+		var name string
+		if err := readRequest(r.Body, &name); err != nil {
 			reply(w, nil, err)
 			return
 		}
-		reply(w, struct{}{}, s.SetNames(r.PathValue("id"), names))
+		ips, known := s.lookup(name)
+		reply(w, resolution{Known: known, IPs: ips}, nil)
 	})
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, nil)
@@ -88,6 +93,18 @@ func controlHandler(s *Switch, stop func()) http.Handler {
 		s.use()
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// setList serves a request that replaces a list of an endpoint's.
+func setList(set func(id string, list []string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var list []string
+		err := readRequest(r.Body, &list)
+		if err == nil {
+			err = set(r.PathValue("id"), list)
+		}
+		reply(w, struct{}{}, err)
+	}
 }
 
 // use puts off the idle exit.

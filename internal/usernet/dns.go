@@ -90,7 +90,7 @@ func (d *dnsServer) serve(ctx context.Context, network string, w dns.ResponseWri
 	answer := d.local(q)
 	if answer == nil {
 		if ep.queries.Add(1) <= maxQueries {
-			answer = d.ask(ctx, ep, network, q)
+			answer = d.remote(ctx, ep, network, q)
 		}
 		ep.queries.Add(-1)
 	}
@@ -106,6 +106,17 @@ func (d *dnsServer) serve(ctx context.Context, network string, w dns.ResponseWri
 	}
 	// A guest that is gone needs no answer.
 	_ = w.WriteMsg(answer)
+}
+
+// remote answers what is not of this network: from the container's other
+// networks, or else from its resolvers.
+func (d *dnsServer) remote(ctx context.Context, ep *endpoint, network string, q *dns.Msg) *dns.Msg {
+	if t := q.Question[0].Qtype; t == dns.TypeA || t == dns.TypeAAAA || t == dns.TypeANY {
+		if ips, ok := d.s.askPeers(ctx, ep, strings.ToLower(q.Question[0].Name)); ok {
+			return addresses(q, ips)
+		}
+	}
+	return d.ask(ctx, ep, network, q)
 }
 
 // ask forwards a query to the endpoint's resolvers, in turn.
@@ -153,15 +164,23 @@ func (d *dnsServer) local(q *dns.Msg) *dns.Msg {
 		}
 		return answer
 	}
-	ips, ok := d.s.lookup(name)
-	if !ok {
-		return nil
+	if ips, ok := d.s.lookup(name); ok {
+		return addresses(q, ips)
 	}
+	return nil
+}
+
+// addresses answers with the addresses of a name that is ours; with none, there
+// is no such name.
+func addresses(q *dns.Msg, ips []netip.Addr) *dns.Msg {
+	question := q.Question[0]
+	answer := new(dns.Msg).SetReply(q)
+	answer.RecursionAvailable = true
 	if len(ips) == 0 {
 		answer.Rcode = dns.RcodeNameError
 	}
 	if question.Qtype == dns.TypeA || question.Qtype == dns.TypeANY {
-		head.Rrtype = dns.TypeA
+		head := dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}
 		for _, ip := range ips {
 			answer.Answer = append(answer.Answer, &dns.A{Hdr: head, A: net.IP(ip.AsSlice())})
 		}

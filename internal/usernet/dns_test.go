@@ -153,3 +153,35 @@ func TestInternalNetworkAsksNobody(t *testing.T) {
 		t.Errorf("host.docker.internal: %s", rcode)
 	}
 }
+
+func TestNamesOfTheOtherNetworksAreFoundToo(t *testing.T) {
+	s := newSwitch(t, nil)
+	s.SetResolvers(nil)
+	c := ensure(t, processConfig(t))
+	info, err := c.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := c.AddEndpoint(t.Context(), usernet.Endpoint{ID: "db", Names: []string{"db", "both"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := boot(t, s, usernet.Endpoint{ID: "a", Names: []string{"both"}, Peers: []string{"/nonexistent", info.Config.Dir}})
+	for name, want := range map[string]string{
+		"db":         "NOERROR " + db.IP.String(),
+		"DB.procnet": "NOERROR " + db.IP.String(),
+		"both":       "NOERROR " + g.ep.IP.String(),
+		"neither":    "SERVFAIL",
+	} {
+		rcode, got := g.query(t, "udp", name, dns.TypeA)
+		if got := strings.Join(append([]string{rcode}, got...), " "); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if err := s.SetPeers("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if rcode, _ := g.query(t, "udp", "db", dns.TypeA); rcode != "SERVFAIL" {
+		t.Errorf("db after its network was left: %s", rcode)
+	}
+}

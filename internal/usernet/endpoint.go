@@ -33,6 +33,10 @@ type Endpoint struct {
 	// DNS are the resolvers for what is no name on the network; none means
 	// those of the host.
 	DNS []netip.Addr
+	// Peers are the directories of the other networks that the endpoint's
+	// container is on. Their names are found from here too, after the names of
+	// this network, so that one nameserver serves a guest with several NICs.
+	Peers []string
 
 	// The rest is the switch's answer and is ignored in a request.
 
@@ -82,6 +86,8 @@ type endpoint struct {
 	dns []string
 	// queries counts those that wait for a resolver.
 	queries atomic.Int32
+	// pings counts those that wait for an echo.
+	pings atomic.Int32
 }
 
 // AddEndpoint creates an endpoint and publishes its ports, all or nothing, and
@@ -217,6 +223,7 @@ func (ep *endpoint) describe() Endpoint {
 	e.Names = slices.Clone(e.Names)
 	e.Ports = slices.Clone(e.Ports)
 	e.DNS = slices.Clone(e.DNS)
+	e.Peers = slices.Clone(e.Peers)
 	e.Connected = ep.port.connected()
 	return e
 }

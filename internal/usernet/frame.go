@@ -26,11 +26,15 @@ func (s *Switch) forward(from *endpoint, prefixed []byte) {
 	}
 	dst := macAddr(frame[:6])
 	switch {
+	case dst == s.gateway.mac && s.gateway.outsidePing(frame):
+		s.ping(from, frame[ethernetSize:])
 	case dst == s.gateway.mac:
 		s.gateway.receive(frame)
 	case dst[0]&1 != 0:
 		s.flood(from, prefixed)
-		s.gateway.receive(frame)
+		if !s.gateway.outsidePing(frame) {
+			s.gateway.receive(frame)
+		}
 	default:
 		if to := s.table.Load().byMAC[dst]; to == nil || !to.port.send(append([]byte(nil), prefixed...)) {
 			s.dropped.Add(1)

@@ -89,21 +89,24 @@ func (g *gateway) configure(subnet netip.Prefix) error {
 	return nil
 }
 
-// receive takes a frame that is for the gateway. The stack would answer a ping
-// for any address in the world: only that for its own is let in, for a false
-// echo is worse than none.
+// receive takes a frame that is for the gateway. The frame is the caller's
+// again when receive returns.
 func (g *gateway) receive(frame []byte) {
 	proto := header.Ethernet(frame).Type()
 	packet := frame[ethernetSize:]
-	if proto == header.IPv4ProtocolNumber {
-		ip := header.IPv4(packet)
-		if ip.TransportProtocol() == header.ICMPv4ProtocolNumber && ip.DestinationAddress() != toAddress(g.ip) {
-			return
-		}
-	}
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(packet)})
 	g.link.DeliverNetworkPacket(proto, pkt)
 	pkt.DecRef()
+}
+
+// outsidePing says whether a frame is a ping for another address. The stack
+// would answer for any address in the world, and a false echo is worse than
+// none.
+func (g *gateway) outsidePing(frame []byte) bool {
+	ip := header.IPv4(frame[ethernetSize:])
+	return header.Ethernet(frame).Type() == header.IPv4ProtocolNumber &&
+		ip.TransportProtocol() == header.ICMPv4ProtocolNumber &&
+		ip.DestinationAddress() != toAddress(g.ip)
 }
 
 // addNeighbor makes known where an address is, so that the gateway need not ask

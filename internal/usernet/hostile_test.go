@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"byre.dev/byre/internal/usernet"
+	"golang.org/x/net/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -139,12 +140,12 @@ func drain(g *guest) {
 	}
 }
 
-func TestOnlyTheGatewayAnswersPings(t *testing.T) {
+func TestPingsOfWhatIsNotTheGuestsBusinessAreNotAnswered(t *testing.T) {
 	s := newSwitch(t, nil)
 	g := boot(t, s, usernet.Endpoint{ID: "a"})
 	gateway := s.GatewayMAC()
 	settle(t, s, 1)
-	for dst, want := range map[string]bool{"10.77.0.1": true, "192.0.2.1": false, "10.77.0.50": false} {
+	for dst, want := range map[string]bool{"10.77.0.1": true, "169.254.169.254": false, "10.77.0.50": false} {
 		drain(g)
 		if err := g.sendFrame(pingFrame(g.ep.MAC, gateway[:], g.ep.IP, netip.MustParseAddr(dst))); err != nil {
 			t.Fatal(err)
@@ -170,8 +171,60 @@ func pingFrame(srcMAC, dstMAC []byte, src, dst netip.Addr) []byte {
 	icmp := header.ICMPv4(ip[header.IPv4MinimumSize:])
 	clear(icmp)
 	icmp.SetType(header.ICMPv4Echo)
-	icmp.SetChecksum(^checksum.Checksum(icmp, 0))
+	icmp.SetIdent(77)
+	icmp.SetSequence(3)
+	copy(icmp[header.ICMPv4MinimumSize:], "data")
+	icmp.SetChecksum(header.ICMPv4Checksum(icmp, 0))
 	return f
+}
+
+func TestPingsGoOutWhereTheHostMayPing(t *testing.T) {
+	own := hostAddress(t)
+	s := newSwitch(t, nil)
+	g := boot(t, s, usernet.Endpoint{ID: "a"})
+	gateway := s.GatewayMAC()
+	settle(t, s, 1)
+	drain(g)
+	if err := g.sendFrame(pingFrame(g.ep.MAC, gateway[:], g.ep.IP, own)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case f := <-g.raw:
+		ip := header.IPv4(f[header.EthernetMinimumSize:])
+		reply := header.ICMPv4(ip.Payload())
+		if !ip.IsValid(len(ip)) || !ip.IsChecksumValid() || ip.SourceAddress() != tcpip.AddrFrom4(own.As4()) ||
+			reply.Type() != header.ICMPv4EchoReply || reply.Ident() != 77 || reply.Sequence() != 3 ||
+			string(reply[header.ICMPv4MinimumSize:]) != "data" || header.ICMPv4Checksum(reply, 0) != reply.Checksum() {
+			t.Errorf("the echo is %x", f)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("no echo")
+	}
+}
+
+// hostAddress is an address of this host that is not on its loopback interface,
+// where this account may ping it.
+func hostAddress(t *testing.T) netip.Addr {
+	t.Helper()
+	c, err := icmp.ListenPacket("udp4", "127.0.0.1")
+	if err != nil {
+		c, err = icmp.ListenPacket("ip4:icmp", "127.0.0.1")
+	}
+	if err != nil {
+		t.Skipf("this account may not ping: %v", err)
+	}
+	_ = c.Close()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && p.Addr().IsGlobalUnicast() {
+			return p.Addr()
+		}
+	}
+	t.Skip("this host has no address but loopback")
+	return netip.Addr{}
 }
 
 func TestFrameBeyondTheFramingClosesThePort(t *testing.T) {

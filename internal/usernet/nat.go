@@ -3,6 +3,7 @@
 package usernet
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"time"
@@ -56,8 +57,7 @@ func (s *Switch) natTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer end()
-	dialer := net.Dialer{Timeout: dialTimeout}
-	host, err := dialer.DialContext(ctx, "tcp4", dst.String())
+	host, err := dialOutside(ctx, dst)
 	if err != nil {
 		s.log.Debug("connection refused", "endpoint", ep.spec.ID, "err", err)
 		r.Complete(true)
@@ -71,7 +71,24 @@ func (s *Switch) natTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	guest.SocketOptions().SetKeepAlive(true)
-	relay(ctx, gonet.NewTCPConn(&wq, guest), host.(*net.TCPConn))
+	relay(ctx, gonet.NewTCPConn(&wq, guest), host)
+}
+
+// dialOutside connects to where outside said. What listens on the host's ::1
+// alone, as some development servers do, is on its loopback interface as well.
+func dialOutside(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp4", dst.String())
+	if err != nil && dst.Addr().IsLoopback() {
+		six := netip.AddrPortFrom(netip.IPv6Loopback(), dst.Port())
+		if c, err6 := dialer.DialContext(ctx, "tcp6", six.String()); err6 == nil {
+			conn, err = c, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
 }
 
 // natUDP takes the first datagram of a guest to somewhere outside. gVisor calls

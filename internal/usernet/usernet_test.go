@@ -324,3 +324,20 @@ func TestEndpointsAreListedAsTheyAre(t *testing.T) {
 		t.Errorf("endpoints (-want +got):\n%s", diff)
 	}
 }
+
+func TestHostServiceOnIPv6LoopbackIsReachedToo(t *testing.T) {
+	s := newSwitch(t, nil)
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("this host has no ::1: %v", err)
+	}
+	serveEcho(t, l)
+	g := boot(t, s, usernet.Endpoint{ID: "a"})
+	c, err := g.dial(t, fmt.Sprintf("10.77.0.1:%d", l.Addr().(*net.TCPAddr).Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := exchange(t, c, "six"); got != "sixbye" {
+		t.Errorf("echo answered %q", got)
+	}
+}

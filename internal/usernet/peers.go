@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package usernet
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// peerTimeout bounds the question to another network; it is asked over a socket
+// of this host.
+const peerTimeout = time.Second
+
+// resolution is the answer of a network about a name.
+type resolution struct {
+	// Known says that the name is the network's.
+	Known bool
+	// IPs are its addresses.
+	IPs []netip.Addr
+}
+
+// SetPeers replaces the directories of the other networks that an endpoint's
+// container is on; see Endpoint.Peers.
+func (s *Switch) SetPeers(id string, dirs []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ep, ok := s.endpoints[id]
+	if !ok {
+		return fmt.Errorf("network %s: endpoint %s: %w", s.cfg.Name, id, errdefs.ErrNotFound)
+	}
+	ep.spec.Peers = slices.Clone(dirs)
+	return nil
+}
+
+// SetPeers is Switch.SetPeers in the network's process.
+func (c *Client) SetPeers(ctx context.Context, id string, dirs []string) error {
+	return c.call(ctx, http.MethodPut, endpointPath(id)+"/peers", dirs, nil)
+}
+
+// askPeers looks a name up in the other networks of an endpoint's container.
+func (s *Switch) askPeers(ctx context.Context, ep *endpoint, name string) ([]netip.Addr, bool) {
+	s.mu.Lock()
+	dirs := ep.spec.Peers
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	for _, dir := range dirs {
+		c := newClient(dir)
+		var r resolution
+		err := c.call(ctx, http.MethodPost, "/v1/resolve", name, &r)
+		c.Close()
+		if err != nil {
+			s.log.Debug("peer network does not answer", "peer", dir, "err", err)
+			continue
+		}
+		if r.Known {
+			return slices.DeleteFunc(r.IPs, func(ip netip.Addr) bool { return !ip.Is4() }), true
+		}
+	}
+	return nil, false
+}
