@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// spec is everything that a QEMU command line is made from. Two machines
+// whose specs agree but for the descriptors have the same hardware, which is
+// what cloning needs.
+type spec struct {
+	// name shows in process lists.
+	name string
+	// accel is "tcg", "kvm", "hvf" or "whpx".
+	accel string
+	cpus  int
+	// memory is the size class in bytes, hotMemory what may be added to it.
+	memory, hotMemory uint64
+	// kernel, initrd and cmdline are empty for a clone: its memory holds them.
+	kernel, initrd, cmdline string
+	// memoryPath names the memory file; empty means anonymous memory.
+	memoryPath string
+	// incoming makes QEMU wait for a saved machine's state.
+	incoming bool
+	// descriptors that QEMU inherits: sockets of the monitor, the console, the
+	// guest link, and the switch (negative for no switch).
+	qmpFD, consoleFD, linkFD, nicFD int
+}
+
+// Names of devices and back ends on QEMU's monitor.
+const (
+	memoryID = "ram"
+	hotID    = "hot"
+	hotDevID = "vmem0"
+	serialID = "ports0"
+	scsiID   = "scsi0"
+	linkID   = "link"
+	netID    = "net0"
+)
+
+// machineOptions leaves out every device of a PC that a utility VM has no use
+// for: each costs boot time and memory.
+const machineOptions = "q35,sata=off,smbus=off,usb=off,vmport=off,graphics=off,memory-backend=" + memoryID
+
+// sandboxOptions is QEMU's own seccomp filter: it may start no process, change
+// no identity and no limits.
+const sandboxOptions = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+// args returns QEMU's arguments, without the program's name.
+func args(s spec) []string {
+	a := []string{
+		"-name", "byre-" + escape(s.name),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-sandbox", sandboxOptions,
+		"-machine", machineOptions,
+		"-cpu", cpuModel(s.accel),
+		"-smp", strconv.Itoa(s.cpus),
+		"-m", fmt.Sprintf("size=%dk,maxmem=%dk", s.memory>>10, (s.memory+s.hotMemory)>>10),
+		"-rtc", "base=utc,clock=host",
+	}
+	a = append(a, accelArgs(s.accel)...)
+	a = append(a, memoryArgs(s)...)
+	a = append(a,
+		"-device", "virtio-balloon-pci,id=balloon0,free-page-reporting=on",
+		"-device", "vmgenid,guid=auto,id=vmgenid0",
+		"-device", "virtio-rng-pci,id=rng0",
+		"-device", "virtio-serial-pci,id="+serialID+",max_ports=31",
+		"-chardev", socketFD(linkID, s.linkFD),
+		"-device", "virtserialport,id=linkport,bus="+serialID+".0,nr=1,chardev="+linkID+",name=byre.link",
+		"-device", "virtio-scsi-pci,id="+scsiID,
+		"-netdev", netdev(s.nicFD),
+		"-device", "virtio-net-pci,id=nic0,netdev="+netID+",mac=52:54:00:00:00:01,romfile=",
+		"-chardev", socketFD("console", s.consoleFD),
+		"-serial", "chardev:console",
+		"-chardev", socketFD("qmp", s.qmpFD),
+		"-mon", "chardev=qmp,mode=control",
+	)
+	if s.kernel != "" {
+		a = append(a, "-kernel", s.kernel, "-initrd", s.initrd, "-append", s.cmdline)
+	}
+	if s.incoming {
+		a = append(a, "-incoming", "defer")
+	}
+	return a
+}
+
+// cpuModel passes the host's model through where there is acceleration, and is
+// all that TCG can do elsewhere.
+func cpuModel(accel string) string {
+	if accel == "tcg" {
+		return "max"
+	}
+	return "host"
+}
+
+// translationBuffer is TCG's buffer of translated code in MiB: its default, up
+// to 1 GiB, lets each machine grow by as much.
+const translationBuffer = 64
+
+func accelArgs(accel string) []string {
+	if accel == "tcg" {
+		return []string{"-accel", fmt.Sprintf("tcg,thread=multi,tb-size=%d", translationBuffer)}
+	}
+	return []string{"-accel", accel}
+}
+
+func memoryArgs(s spec) []string {
+	ram := fmt.Sprintf("memory-backend-ram,id=%s,size=%dk", memoryID, s.memory>>10)
+	if s.memoryPath != "" {
+		ram = fmt.Sprintf("memory-backend-file,id=%s,size=%dk,mem-path=%s,share=on", memoryID, s.memory>>10, escape(s.memoryPath))
+	}
+	a := []string{"-object", ram}
+	if s.hotMemory > 0 {
+		a = append(a,
+			"-object", fmt.Sprintf("memory-backend-memfd,id=%s,size=%dk,share=on,reserve=off", hotID, s.hotMemory>>10),
+			"-device", fmt.Sprintf("virtio-mem-pci,id=%s,memdev=%s,requested-size=0", hotDevID, hotID))
+	}
+	return a
+}
+
+func socketFD(id string, fd int) string {
+	return fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
+}
+
+// netdev connects the NIC to a switch, or to a hub with nothing else on it.
+func netdev(fd int) string {
+	if fd < 0 {
+		return "hubport,id=" + netID + ",hubid=0"
+	}
+	return fmt.Sprintf("stream,id=%s,server=off,addr.type=fd,addr.str=%d", netID, fd)
+}
+
+// escape doubles commas, which separate options.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
