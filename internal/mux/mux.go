@@ -9,11 +9,16 @@
 // read ends. Nothing is sent before a stream is opened: a machine may be saved
 // and cloned while a session idles.
 //
+// Streams have CloseWrite besides Close. Bytes written before either reach the
+// other side however slowly it reads. After Close, what the other side still
+// sends is thrown away, so that it never blocks on a reader that has gone.
+//
 // Either side may be hostile to the other: streams, backlogs and windows are
-// bounded, and a peer that breaks the protocol loses the session, nothing else.
+// bounded, and a peer that breaks the protocol or never ends its streams loses
+// the session, nothing else.
 //
 // Locks: Session.mu and listener.mu are held for table look-ups only, never
-// across I/O, and never both.
+// across I/O, and never both; conn.reading is held while a stream is read.
 package mux
 
 import (
@@ -31,15 +36,22 @@ import (
 
 const (
 	// maxStreams bounds the streams that a peer may have open at once.
-	maxStreams = 1024
+	maxStreams = 512
+	// maxAll bounds all streams, those included that this side has closed and
+	// the peer has not; a peer that lets them pile up loses the session.
+	maxAll = 2048
+	// maxDials bounds the streams that are being opened at once.
+	maxDials = 64
 	// backlog bounds the streams of a port that wait to be accepted.
 	backlog = 64
 	// window is how much a stream may carry unread, in bytes.
 	window = 1 << 20
+	// chunk is the most that one stream sends before others get a turn.
+	chunk = 128 << 10
 	// prefaceLimit bounds how long a peer may take to name the port.
 	prefaceLimit = 10 * time.Second
-	// lingerLimit bounds how long a closed stream waits for its peer's close.
-	lingerLimit = 30 * time.Second
+	// writeLimit bounds how long the peer may read nothing at all.
+	writeLimit = 2 * time.Minute
 )
 
 // ErrPortTaken says that a port has a listener already.
@@ -47,14 +59,15 @@ var ErrPortTaken = errors.New("port has a listener already")
 
 // Session is one end of a link. Its methods are safe for concurrent use.
 type Session struct {
-	y    *yamux.Session
-	done chan struct{}
-	wg   sync.WaitGroup
+	y     *yamux.Session
+	done  chan struct{}
+	dials chan struct{}
+	wg    sync.WaitGroup
 
 	mu sync.Mutex
-	// listeners, open and closed are guarded by mu.
+	// listeners, taken (the peer's streams) and closed are guarded by mu.
 	listeners map[uint32]*listener
-	open      int
+	taken     int
 	closed    bool
 }
 
@@ -70,13 +83,15 @@ func start(conn io.ReadWriteCloser, role func(io.ReadWriteCloser, *yamux.Config)
 	cfg.AcceptBacklog = maxStreams
 	cfg.MaxStreamWindowSize = window
 	cfg.StreamOpenTimeout = 0
-	cfg.StreamCloseTimeout = lingerLimit
+	// A reset would take away what a slow reader has yet to read.
+	cfg.StreamCloseTimeout = 0
+	cfg.ConnectionWriteTimeout = writeLimit
 	cfg.LogOutput = io.Discard
-	y, err := role(conn, cfg)
+	y, err := role(&frameConn{ReadWriteCloser: conn}, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("start link session: %w", err)
 	}
-	s := &Session{y: y, done: make(chan struct{}), listeners: map[uint32]*listener{}}
+	s := &Session{y: y, done: make(chan struct{}), dials: make(chan struct{}, maxDials), listeners: map[uint32]*listener{}}
 	s.wg.Go(s.accept)
 	return s, nil
 }
@@ -85,28 +100,83 @@ func start(conn io.ReadWriteCloser, role func(io.ReadWriteCloser, *yamux.Config)
 // other side: a port without a listener shows at the first read. ctx bounds
 // the call.
 func (s *Session) Dial(ctx context.Context, port uint32) (net.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	st, err := s.y.OpenStream()
+	c, err := s.dial(ctx, port)
 	if err != nil {
 		return nil, fmt.Errorf("open stream to port %d: %w", port, err)
 	}
+	return c, nil
+}
+
+func (s *Session) dial(ctx context.Context, port uint32) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case s.dials <- struct{}{}:
+	case <-s.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	type result struct {
+		c   *conn
+		err error
+	}
+	opened := make(chan result, 1)
+	if !s.spawn(func() {
+		c, err := s.open(port)
+		<-s.dials
+		opened <- result{c, err}
+	}) {
+		<-s.dials
+		return nil, net.ErrClosed
+	}
+	select {
+	case r := <-opened:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return r.c, nil
+	case <-ctx.Done():
+		// The stream may open yet; then it is closed.
+		s.spawn(func() {
+			if r := <-opened; r.err == nil {
+				_ = r.c.Close()
+			}
+		})
+		return nil, ctx.Err()
+	}
+}
+
+// open opens a stream and names its port; it blocks while the peer reads
+// nothing, at the most until the session ends.
+func (s *Session) open(port uint32) (*conn, error) {
+	if s.y.NumStreams() >= maxAll {
+		_ = s.y.Close()
+		return nil, errors.New("the other side does not end its streams")
+	}
+	st, err := s.y.OpenStream()
+	if err != nil {
+		return nil, err
+	}
 	var head [4]byte
 	binary.BigEndian.PutUint32(head[:], port)
-	if deadline, ok := ctx.Deadline(); ok {
-		err = st.SetWriteDeadline(deadline)
-	}
-	if err == nil {
-		_, err = st.Write(head[:])
-	}
-	if err == nil {
-		err = st.SetWriteDeadline(time.Time{})
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open stream to port %d: %w", port, err), st.Close())
+	if _, err := st.Write(head[:]); err != nil {
+		return nil, errors.Join(err, st.Close())
 	}
 	return &conn{Stream: st, s: s}, nil
+}
+
+// spawn runs f in a goroutine that Close waits for; it is false, and f does
+// not run, when the session has ended.
+func (s *Session) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Go(f)
+	return true
 }
 
 // Listen takes streams that the other side opens to a port. The listener ends
@@ -145,18 +215,19 @@ func (s *Session) accept() {
 		if err != nil {
 			return
 		}
+		c := &conn{Stream: st, s: s, counted: true}
 		s.mu.Lock()
-		full := s.open >= maxStreams
-		if !full {
-			s.open++
-		}
+		s.taken++
+		full := s.taken > maxStreams
 		s.mu.Unlock()
-		if full {
-			// The stream's close timer releases it whatever the peer does.
-			_ = st.Close()
-			continue
+		switch {
+		case s.y.NumStreams() > maxAll:
+			return
+		case full:
+			_ = c.Close()
+		default:
+			s.spawn(func() { s.dispatch(c) })
 		}
-		s.wg.Go(func() { s.dispatch(&conn{Stream: st, s: s, counted: true}) })
 	}
 }
 
@@ -198,45 +269,8 @@ func (s *Session) dispatch(c *conn) {
 
 func (s *Session) release() {
 	s.mu.Lock()
-	s.open--
+	s.taken--
 	s.mu.Unlock()
-}
-
-// conn is a stream whose Close ends both directions.
-type conn struct {
-	*yamux.Stream
-	s       *Session
-	counted bool
-	once    sync.Once
-}
-
-// CloseWrite ends this side's direction: the other side reads to the end, and
-// this side goes on reading.
-func (c *conn) CloseWrite() error { return c.Stream.Close() }
-
-// Close ends the stream. What the other side still sends is thrown away, for
-// lingerLimit at the most, so that it does not block on a reader that has gone.
-func (c *conn) Close() error {
-	err := c.Stream.Close()
-	c.once.Do(func() { c.s.linger(c) })
-	return err
-}
-
-// linger drains a closed stream in the background; when the session has ended,
-// so has the stream.
-func (s *Session) linger(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.wg.Go(func() {
-		_ = c.Stream.SetReadDeadline(time.Now().Add(lingerLimit))
-		_, _ = io.Copy(io.Discard, c.Stream)
-		if c.counted {
-			s.release()
-		}
-	})
 }
 
 type listener struct {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/yamux"
+
 	"byre.dev/byre/internal/mux"
 )
 
@@ -130,6 +132,96 @@ func TestClosedReaderDoesNotBlockTheWriter(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the writer is blocked")
+	}
+}
+
+func TestBytesWrittenBeforeCloseReachASlowReader(t *testing.T) {
+	host, guest := pair(t)
+	l := listen(t, guest, 1)
+	want := bytes.Repeat([]byte("0123456789abcdef"), 40<<10)
+	go func() { // ends with the session
+		c, err := l.Accept()
+		if err == nil {
+			_, _ = c.Write(want)
+			_ = c.Close()
+		}
+	}()
+	c, err := host.Dial(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := c.Read(buf)
+		got.Write(buf[:n])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Fatalf("%d bytes arrived, want %d", got.Len(), len(want))
+	}
+}
+
+func TestCloseWakesABlockedRead(t *testing.T) {
+	host, guest := pair(t)
+	listen(t, guest, 1)
+	c, err := host.Dial(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 1)
+	go func() { // received below
+		_, err := c.Read(make([]byte, 1))
+		read <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	_ = c.Close()
+	select {
+	case err := <-read:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Fatalf("Read = %v, want net.ErrClosed", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Read is blocked")
+	}
+}
+
+// TestPeerThatNeverEndsItsStreamsLosesTheSession speaks raw yamux: it opens
+// streams, and when they are refused it leaves them open.
+func TestPeerThatNeverEndsItsStreamsLosesTheSession(t *testing.T) {
+	a, b := net.Pipe()
+	s, err := mux.Client(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	cfg := yamux.DefaultConfig()
+	cfg.AcceptBacklog = 1 << 16
+	cfg.LogOutput = io.Discard
+	peer, err := yamux.Server(b, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for range 1 << 13 {
+		st, err := peer.OpenStream()
+		if err == nil {
+			_, err = st.Write([]byte{0, 0, 0, 1})
+		}
+		if err != nil {
+			break
+		}
+	}
+	select {
+	case <-s.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("session survives")
 	}
 }
 
