@@ -157,7 +157,7 @@ func TestInternalNetworkAsksNobody(t *testing.T) {
 func TestNamesOfTheOtherNetworksAreFoundToo(t *testing.T) {
 	s := newSwitch(t, nil)
 	s.SetResolvers(nil)
-	c := ensure(t, processConfig(t))
+	c := ensure(t, usernet.Config{Name: "procnet", Subnet: netip.MustParsePrefix("10.66.0.0/16"), Dir: t.TempDir()})
 	info, err := c.Inspect(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -95,7 +95,17 @@ func boot(t testing.TB, s *usernet.Switch, spec usernet.Endpoint) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plug(t, ep)
+	g := plug(t, ep)
+	for range 500 {
+		for _, e := range s.Endpoints() {
+			if e.ID == ep.ID && e.Connected {
+				return g
+			}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	t.Fatalf("the NIC of %s is not attached", ep.ID)
+	return nil
 }
 
 // plug attaches a guest to an endpoint's socket.

@@ -161,7 +161,8 @@ func TestClientIsCutOffWhereTheGuestRefuses(t *testing.T) {
 	boot(t, s, usernet.Endpoint{ID: "a", Ports: []usernet.PortMapping{{HostIP: loopback, GuestPort: 81}}})
 	c, err := net.Dial("tcp", published(s, 0))
 	if err != nil {
-		t.Fatal(err)
+		// The reset may come before Dial has looked.
+		return
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
