@@ -9,13 +9,13 @@ import (
 	"byre.dev/byre/internal/guest/initd"
 )
 
-// build is the build version, set by the linker.
-var build = "devel"
+// version is the build version, set by the linker.
+var version = "devel"
 
 func main() {
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "byre-init is PID 1 of a byre guest and does nothing elsewhere")
 		os.Exit(2)
 	}
-	initd.Main(build)
+	initd.Main(version)
 }

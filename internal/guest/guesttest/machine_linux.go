@@ -52,7 +52,11 @@ type Machine struct {
 	Guest   guestapi.GuestClient
 	Task    taskapi.TTRPCTaskService
 
-	mu      sync.Mutex
+	// disks is true once LUN 0 and 1 are mounted.
+	disks bool
+
+	mu sync.Mutex
+	// console is what the guest wrote. Guarded by mu.
 	console bytes.Buffer
 }
 
