@@ -16,10 +16,8 @@ import (
 // conn is a stream whose Close ends both directions.
 type conn struct {
 	*yamux.Stream
-	s *Session
-	// counted is true for streams that the peer opened.
-	counted bool
-	closed  atomic.Bool
+	s      *Session
+	closed atomic.Bool
 	// reading is held while the stream is read.
 	reading sync.Mutex
 }
@@ -67,8 +65,13 @@ func (c *conn) Close() error {
 	err := c.Stream.Close()
 	// Wakes a blocked Read, which then sees closed.
 	_ = c.Stream.SetReadDeadline(time.Unix(1, 0))
-	// When the session has ended, so has the stream.
-	c.s.spawn(c.linger)
+	select {
+	case c.s.drain <- struct{}{}:
+		if !c.s.spawn(c.linger) {
+			<-c.s.drain // the session has ended, and with it the stream
+		}
+	default:
+	}
 	return err
 }
 
@@ -79,9 +82,7 @@ func (c *conn) linger() {
 	_ = c.Stream.SetReadDeadline(time.Time{})
 	_, _ = io.Copy(io.Discard, c.Stream)
 	c.Stream.Shrink()
-	if c.counted {
-		c.s.release()
-	}
+	<-c.s.drain
 }
 
 // yamux writes a frame's header and body apart. On a virtio-serial port every

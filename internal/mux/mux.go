@@ -35,11 +35,16 @@ import (
 )
 
 const (
-	// maxStreams bounds the streams that a peer may have open at once.
+	// maxStreams is how many streams there may be before those that the peer
+	// opens are refused.
 	maxStreams = 512
 	// maxAll bounds all streams, those included that this side has closed and
 	// the peer has not; a peer that lets them pile up loses the session.
-	maxAll = 2048
+	maxAll = 1024
+	// maxDrains bounds the closed streams that are drained at once. Only a
+	// peer that does not end its streams reaches it, and then blocks itself.
+	// yamux's readers spin while a session ends, hence few.
+	maxDrains = 64
 	// maxDials bounds the streams that are being opened at once.
 	maxDials = 64
 	// backlog bounds the streams of a port that wait to be accepted.
@@ -62,12 +67,12 @@ type Session struct {
 	y     *yamux.Session
 	done  chan struct{}
 	dials chan struct{}
+	drain chan struct{}
 	wg    sync.WaitGroup
 
 	mu sync.Mutex
-	// listeners, taken (the peer's streams) and closed are guarded by mu.
+	// listeners and closed are guarded by mu.
 	listeners map[uint32]*listener
-	taken     int
 	closed    bool
 }
 
@@ -91,7 +96,7 @@ func start(conn io.ReadWriteCloser, role func(io.ReadWriteCloser, *yamux.Config)
 	if err != nil {
 		return nil, fmt.Errorf("start link session: %w", err)
 	}
-	s := &Session{y: y, done: make(chan struct{}), dials: make(chan struct{}, maxDials), listeners: map[uint32]*listener{}}
+	s := &Session{y: y, done: make(chan struct{}), dials: make(chan struct{}, maxDials), drain: make(chan struct{}, maxDrains), listeners: map[uint32]*listener{}}
 	s.wg.Go(s.accept)
 	return s, nil
 }
@@ -215,17 +220,13 @@ func (s *Session) accept() {
 		if err != nil {
 			return
 		}
-		c := &conn{Stream: st, s: s, counted: true}
-		s.mu.Lock()
-		s.taken++
-		full := s.taken > maxStreams
-		s.mu.Unlock()
-		switch {
-		case s.y.NumStreams() > maxAll:
+		switch n := s.y.NumStreams(); {
+		case n > maxAll:
 			return
-		case full:
-			_ = c.Close()
+		case n > maxStreams:
+			_ = st.Close()
 		default:
+			c := &conn{Stream: st, s: s}
 			s.spawn(func() { s.dispatch(c) })
 		}
 	}
@@ -265,12 +266,6 @@ func (s *Session) dispatch(c *conn) {
 	if l == nil || !l.offer(c) {
 		_ = c.Close()
 	}
-}
-
-func (s *Session) release() {
-	s.mu.Lock()
-	s.taken--
-	s.mu.Unlock()
 }
 
 type listener struct {

@@ -209,7 +209,7 @@ func TestPeerThatNeverEndsItsStreamsLosesTheSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	for range 1 << 13 {
+	for range 1 << 12 {
 		st, err := peer.OpenStream()
 		if err == nil {
 			_, err = st.Write([]byte{0, 0, 0, 1})
