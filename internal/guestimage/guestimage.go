@@ -125,6 +125,19 @@ func readManifest(path string) (manifest, error) {
 	return m, nil
 }
 
+// KernelRelease returns what uname -r says in the guest, from the note that the
+// kernel's build leaves beside it; "" where there is none.
+func (img Image) KernelRelease() string {
+	var note struct {
+		Release string `json:"release"`
+	}
+	b, err := os.ReadFile(filepath.Join(img.Dir, "kernel.json"))
+	if err != nil || json.Unmarshal(b, &note) != nil {
+		return ""
+	}
+	return note.Release
+}
+
 // Verify reads kernel and initrd and compares them with the manifest. The
 // scratch template, sparse and large, is checked by the file system that it
 // holds when it is mounted.

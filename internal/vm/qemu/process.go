@@ -47,10 +47,14 @@ type launch struct {
 func start(ctx context.Context, l launch) (_ *process, err error) {
 	p := &process{console: newConsole(), stderr: &tailWriter{max: maxStderr}}
 	var files []*os.File
-	defer func() {
+	closeFiles := func() {
 		for _, f := range files {
 			err = errors.Join(err, f.Close())
 		}
+		files = nil
+	}
+	defer func() {
+		closeFiles()
 		if err != nil {
 			err = errors.Join(err, p.close())
 		}
@@ -103,6 +107,8 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 	if p.proc, err = hostproc.Start(cmd); err != nil {
 		return nil, startError(l.binary, err)
 	}
+	// QEMU's ends are its alone from here, so that they end with it.
+	closeFiles()
 	p.wg.Go(func() { p.console.drain(consoleConn) })
 	if p.monitor, err = newMonitor(ctx, qmp, l.onEvent); err != nil {
 		return nil, p.explain(err)
@@ -111,11 +117,11 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 }
 
 func startError(binary string, err error) error {
-	return fmt.Errorf("start %s: %w: %s", binary, err, installAdvice)
+	return fmt.Errorf("start %s: %w: %s", binary, err, InstallAdvice)
 }
 
-// installAdvice says how to get QEMU.
-const installAdvice = "install QEMU (Debian: apt-get install qemu-system-x86) and see that it is on PATH"
+// InstallAdvice says how to get QEMU.
+const InstallAdvice = "install QEMU (Debian: apt-get install qemu-system-x86) and see that it is on PATH"
 
 // explain adds what QEMU said before it ended.
 func (p *process) explain(err error) error {

@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"byre.dev/byre/internal/guestimage"
@@ -94,14 +95,14 @@ func New(cfg Config) (*Driver, error) {
 	}
 	binary, err := exec.LookPath(name)
 	if err != nil {
-		return nil, fmt.Errorf("find QEMU: %w: %s", err, installAdvice)
+		return nil, fmt.Errorf("find QEMU: %w: %s", err, InstallAdvice)
 	}
 	if binary, err = filepath.EvalSymlinks(binary); err != nil {
-		return nil, fmt.Errorf("find QEMU: %w: %s", err, installAdvice)
+		return nil, fmt.Errorf("find QEMU: %w: %s", err, InstallAdvice)
 	}
 	fi, err := os.Stat(binary)
 	if err != nil {
-		return nil, fmt.Errorf("find QEMU: %w: %s", err, installAdvice)
+		return nil, fmt.Errorf("find QEMU: %w: %s", err, InstallAdvice)
 	}
 	d := &Driver{cfg: cfg, binary: binary, cpus: runtime.NumCPU()}
 	d.version = fmt.Sprintf("%s %d %d", binary, fi.Size(), fi.ModTime().UnixNano())
@@ -109,6 +110,19 @@ func New(cfg Config) (*Driver, error) {
 		d.hot = (total - sizeClass) / hotBlock * hotBlock
 	}
 	return d, nil
+}
+
+// Version asks QEMU for its version; an empty binary means the one on PATH.
+func Version(ctx context.Context, binary string) (string, error) {
+	if binary == "" {
+		binary = Program()
+	}
+	out, err := exec.CommandContext(ctx, binary, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask QEMU for its version: %w", err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line, nil
 }
 
 // Program is QEMU's program for this host's architecture.

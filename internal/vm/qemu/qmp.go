@@ -83,6 +83,9 @@ func newMonitor(ctx context.Context, conn net.Conn, onEvent func(event)) (*monit
 func (m *monitor) close() error {
 	err := m.conn.Close()
 	<-m.done
+	if errors.Is(err, net.ErrClosed) {
+		return nil // QEMU was faster
+	}
 	return err
 }
 

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command byre runs Linux containers, each in a virtual machine of its own. It
+// is docker's command line, the daemon behind it ("byre serve"), and the
+// examination of the host ("byre doctor").
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"byre.dev/byre/internal/cli"
+	"byre.dev/byre/internal/daemon"
+	"byre.dev/byre/internal/doctor"
+	"byre.dev/byre/internal/engine"
+	"byre.dev/byre/internal/guestimage"
+	"byre.dev/byre/internal/home"
+	"byre.dev/byre/internal/usernet"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	os.Exit(run())
+}
+
+func run() int {
+	dir, err := home.Find(os.Getenv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "byre:", err)
+		return 1
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "byre: find own program:", err)
+		return 1
+	}
+	p := program{home: dir, exe: exe}
+	return cli.Main(context.Background(), cli.Config{
+		Version: version,
+		Home:    dir,
+		Serve:   p.serve,
+		Doctor:  p.doctor,
+		Network: p.network,
+	}, os.Args[1:])
+}
+
+// program holds what the verbs share.
+type program struct {
+	home home.Dir
+	exe  string
+}
+
+func (p program) log() *slog.Logger {
+	level := slog.LevelInfo
+	if os.Getenv("BYRE_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func (p program) serve(ctx context.Context, ready func()) error {
+	image, err := guestimage.Find(os.Getenv(guestimage.Env), filepath.Dir(p.exe))
+	if err != nil {
+		return err
+	}
+	// Shims and switches that the daemon starts find the same home.
+	if err := os.Setenv(home.Env, string(p.home)); err != nil {
+		return fmt.Errorf("pass on %s: %w", home.Env, err)
+	}
+	return daemon.Run(ctx, daemon.Config{
+		Home:            p.home,
+		ShimDir:         filepath.Dir(p.exe),
+		ScratchTemplate: image.Scratch,
+		NetworkCommand:  []string{p.exe, cli.NetworkVerb},
+		Build:           engine.Build{Version: version, Kernel: image.KernelRelease(), Driver: driverName},
+		Log:             p.log(),
+	}, ready)
+}
+
+func (p program) doctor(ctx context.Context, w io.Writer) error {
+	checks := append(machineChecks(p.home, filepath.Dir(p.exe)), doctor.HostChecks(p.home)...)
+	return doctor.Run(ctx, w, checks)
+}
+
+func (p program) network(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s: wants the network's directory and nothing else", cli.NetworkVerb)
+	}
+	return usernet.Main(ctx, args[0], p.log())
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package daemon is "byre serve": it holds the state directory's lock, starts
+// the embedded containerd, the engine over it and the Docker API over that,
+// and takes them down in the reverse order. Containers, their shims and the
+// networks' switches go on without it.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"byre.dev/byre/internal/ctrd"
+	"byre.dev/byre/internal/dockerapi"
+	"byre.dev/byre/internal/engine"
+	"byre.dev/byre/internal/home"
+	"byre.dev/byre/internal/localsock"
+	"byre.dev/byre/internal/lockfile"
+)
+
+// stopLimit bounds how long open requests may go on once the daemon is told
+// to stop.
+const stopLimit = 5 * time.Second
+
+// Config describes a daemon.
+type Config struct {
+	// Home is the state directory.
+	Home home.Dir
+	// ShimDir holds containerd-shim-byre-v1.
+	ShimDir string
+	// ScratchTemplate is the ext4 image that scratch disks are copied from.
+	ScratchTemplate string
+	// NetworkCommand runs a network's switch.
+	NetworkCommand []string
+	// Build says what program this is.
+	Build engine.Build
+	// Log receives the daemon's messages; nil discards them.
+	Log *slog.Logger
+}
+
+// Run serves until ctx ends and returns nil then. ready is called once the API
+// answers.
+func Run(ctx context.Context, cfg Config, ready func()) (err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Home.Prepare(); err != nil {
+		return err
+	}
+	lock, err := takeHome(cfg.Home)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, lock)
+
+	store, err := ctrd.Start(ctx, ctrd.Config{
+		Root:     cfg.Home.Path("containerd"),
+		State:    cfg.Home.Path("run"),
+		ShimDir:  cfg.ShimDir,
+		Template: cfg.ScratchTemplate,
+		Log:      cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("start the image store: %w", err)
+	}
+	defer closeInto(&err, store)
+
+	eng, err := engine.New(ctx, engine.Config{
+		Home:           string(cfg.Home),
+		Containerd:     store.Client(),
+		NetworkCommand: cfg.NetworkCommand,
+		ShimState:      cfg.Home.Path("run", "io.containerd.runtime.v2.task"),
+		Build:          cfg.Build,
+		Log:            cfg.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("start the engine: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+		defer cancel()
+		err = errors.Join(err, eng.Close(ctx))
+	}()
+	return serve(ctx, cfg, dockerapi.New(eng, cfg.Log), ready)
+}
+
+func closeInto(err *error, c io.Closer) { *err = errors.Join(*err, c.Close()) }
+
+// takeHome makes this process the only daemon of a state directory.
+func takeHome(dir home.Dir) (*lockfile.Lock, error) {
+	lock, err := lockfile.Try(dir.Path("daemon.lock"))
+	if errors.Is(err, lockfile.ErrHeld) {
+		return nil, fmt.Errorf("another byre daemon%s serves %s: stop it first, or set %s to another directory",
+			holder(dir), dir, home.Env)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(dir.Path("daemon.pid"), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("write daemon.pid: %w", err), lock.Close())
+	}
+	return lock, nil
+}
+
+func holder(dir home.Dir) string {
+	b, err := os.ReadFile(dir.Path("daemon.pid"))
+	if err != nil {
+		return ""
+	}
+	return " (process " + strings.TrimSpace(string(b)) + ")"
+}
+
+func serve(ctx context.Context, cfg Config, handler http.Handler, ready func()) error {
+	l, err := localsock.Listen(cfg.Home.Path("docker.sock"))
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 30 * time.Second,
+		MaxHeaderBytes:    1 << 20,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }() // awaited below
+	cfg.Log.Info("daemon started", "home", string(cfg.Home), "pid", os.Getpid(), "version", cfg.Build.Version)
+	ready()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve the Docker API: %w", err)
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	if err := srv.Shutdown(limit); err != nil {
+		// Streams that clients keep open end here; their containers go on.
+		err = srv.Close()
+		<-served
+		return err
+	}
+	<-served
+	cfg.Log.Info("daemon stopped")
+	return nil
+}
