@@ -80,9 +80,6 @@ func (s *Sandbox) Create(ctx context.Context, cfg CreateConfig) (_ *Container, p
 	if err := s.networkReady(ctx); err != nil {
 		return nil, 0, fmt.Errorf("create container %s: %w", cfg.ID, err)
 	}
-	if err := s.setSysctls(ctx, cfg.Spec.Sysctls); err != nil {
-		return nil, 0, fmt.Errorf("create container %s: %w", cfg.ID, err)
-	}
 	defer s.cfg.Timeline.Begin("create")()
 	pid, err = c.createTask(ctx, cfg)
 	if err != nil {
@@ -283,6 +280,35 @@ func (c *Container) Release(ctx context.Context) error {
 	delete(s.containers, c.id)
 	s.mu.Unlock()
 	return errors.Join(err, c.discard())
+}
+
+// ReleaseLast is Release for the sandbox's last container, whose machine ends
+// next: everything is flushed and unmounted, but nothing is unplugged, since
+// that takes the guest's help and time. The sandbox is only good for Close then.
+func (c *Container) ReleaseLast(ctx context.Context) error {
+	s := c.sandbox
+	if err := s.lockSetup(ctx); err != nil {
+		return err
+	}
+	defer s.unlockSetup()
+	targets := slices.Clone(c.targets)
+	slices.Reverse(targets)
+	for _, d := range slices.Backward(c.disks) {
+		if d.mounted {
+			targets = append(targets, d.point())
+		}
+	}
+	if err := s.unmount(ctx, targets...); err != nil {
+		return fmt.Errorf("release container %s: %w", c.id, err)
+	}
+	for _, d := range c.disks {
+		s.disks.remove(d)
+	}
+	s.mu.Lock()
+	s.closed = true
+	delete(s.containers, c.id)
+	s.mu.Unlock()
+	return c.discard()
 }
 
 // discard removes what the container keeps on the host.

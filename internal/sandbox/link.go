@@ -15,7 +15,10 @@ import (
 	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/status"
 
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/vm"
@@ -39,7 +42,7 @@ func greet(ctx context.Context, m vm.Machine, cfg Config) (_ *link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	client := ttrpc.NewClient(conn)
+	client := ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(translate))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, client.Close())
@@ -173,4 +176,44 @@ func escape(b []byte) string {
 		sb.WriteByte('\n')
 	}
 	return strings.TrimRight(sb.String(), "\n")
+}
+
+// guestError is an error that the guest answered: its class, and its text made
+// harmless.
+type guestError struct {
+	text  string
+	class error
+}
+
+func (e *guestError) Error() string { return e.text }
+func (e *guestError) Unwrap() error { return e.class }
+
+// maxGuestError bounds the text of an error from the guest.
+const maxGuestError = 4 << 10
+
+// fromGuest turns what a call to the guest returned into an error of ours.
+func fromGuest(err error) error {
+	if err == nil {
+		return nil
+	}
+	st, ok := status.FromError(err)
+	if !ok {
+		if errors.Is(err, ttrpc.ErrClosed) {
+			return fmt.Errorf("guest agent: connection lost: %w", errdefs.ErrUnavailable)
+		}
+		return err
+	}
+	text := st.Message()
+	text = strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || (r >= ' ' && r != 0x7f && !(r >= 0x80 && r < 0xa0)) {
+			return r
+		}
+		return '?'
+	}, text[:min(len(text), maxGuestError)])
+	return &guestError{text: text, class: errdefs.Resolve(errgrpc.ToNative(err))}
+}
+
+// translate is the interceptor that does so for every call.
+func translate(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, call ttrpc.Invoker) error {
+	return fromGuest(call(ctx, req, resp))
 }

@@ -24,7 +24,6 @@ func (s *Sandbox) configureNetwork(ctx context.Context) {
 	defer cancel()
 	req, err := networkRequest(s.cfg.Network, s.cfg.Hostname)
 	if err == nil {
-		req.Sysctls = s.cfg.Sysctls
 		_, err = s.link.guest.ConfigureNetwork(ctx, req)
 	}
 	if err != nil {
@@ -40,31 +39,6 @@ func (s *Sandbox) networkReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("configure network: %w", ctx.Err())
 	}
-}
-
-// setSysctls hands the settings of a container's network stack to the machine.
-func (s *Sandbox) setSysctls(ctx context.Context, sysctls map[string]string) error {
-	if containsAll(s.cfg.Sysctls, sysctls) {
-		return nil
-	}
-	req, err := networkRequest(s.cfg.Network, s.cfg.Hostname)
-	if err != nil {
-		return err
-	}
-	req.Sysctls = sysctls
-	if _, err := s.link.guest.ConfigureNetwork(ctx, req); err != nil {
-		return fmt.Errorf("set network settings: %w", s.Explain(err))
-	}
-	return nil
-}
-
-func containsAll(set, wanted map[string]string) bool {
-	for name, value := range wanted {
-		if have, ok := set[name]; !ok || have != value {
-			return false
-		}
-	}
-	return true
 }
 
 func networkRequest(n *shimapi.Network, hostname string) (*guestapi.NetworkRequest, error) {

@@ -41,8 +41,6 @@ type Config struct {
 	// SidecarDir is where shares of an unprivileged user keep the metadata of
 	// files that cannot carry it; empty means nowhere.
 	SidecarDir string
-	// Sysctls are settings of the network stack, without "net.".
-	Sysctls map[string]string
 	// Build is the version of the host's programs, told to the guest.
 	Build string
 	// OnOOM is called when the guest reports that a container was killed for

@@ -47,9 +47,6 @@ type Converted struct {
 	// Shares are the host directories and files that the guest's mounts refer
 	// to, in the order of the mounts.
 	Shares []ShareSpec
-	// Sysctls are settings of the network stack, without "net.", which belong
-	// to the machine because the container uses the machine's network.
-	Sysctls map[string]string
 	// Dropped says what of the host's specification has no counterpart in the
 	// guest and why it may be left out, one sentence each.
 	Dropped []string
@@ -78,9 +75,9 @@ func shareDir(id string, index int) string {
 // Convert makes the guest's specification from the host's. An option that can
 // be neither honoured nor safely left out is an error that names it.
 func Convert(in ConvertInput) (Converted, error) {
-	c := &converter{in: in, out: Converted{Sysctls: map[string]string{}}}
+	c := &converter{in: in}
 	steps := []func() error{
-		c.root, c.process, c.namespaces, c.hooks, c.linux, c.sysctls, c.devices, c.mounts, c.etc,
+		c.root, c.process, c.namespaces, c.hooks, c.linux, c.devices, c.mounts, c.etc,
 	}
 	spec, err := cloneSpec(in.Spec)
 	if err != nil {
@@ -274,25 +271,6 @@ func checkPropagation(option, value string) error {
 	switch strings.TrimPrefix(value, "r") {
 	case "shared", "slave":
 		return refuse(option, "%s: mounts do not propagate between host and guest", value)
-	}
-	return nil
-}
-
-// sysctls separates those of the network stack, which runc refuses in a
-// container that uses the machine's network.
-func (c *converter) sysctls() error {
-	kept := map[string]string{}
-	for name, value := range c.spec.Linux.Sysctl {
-		dotted := strings.ReplaceAll(name, "/", ".")
-		if rest, ok := strings.CutPrefix(dotted, "net."); ok {
-			c.out.Sysctls[rest] = value
-			continue
-		}
-		kept[name] = value
-	}
-	c.spec.Linux.Sysctl = kept
-	if len(kept) == 0 {
-		c.spec.Linux.Sysctl = nil
 	}
 	return nil
 }

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/sandbox"
+)
+
+// stdio describes where a process's standard streams come from and go to, in
+// containerd's words: paths of FIFOs or named pipes, or log URIs.
+type stdio struct {
+	Stdin, Stdout, Stderr string
+	Terminal              bool
+}
+
+// copyBuffer is the size of a stream's buffer.
+const copyBuffer = 32 << 10
+
+// input is the host's end of a standard input.
+type input interface {
+	io.Reader
+	// finish lets reads return what has been written so far and then end.
+	finish()
+	io.Closer
+}
+
+// streams are a process's standard streams at work: copies between the host's
+// ends and streams of the guest link.
+type streams struct {
+	log *slog.Logger
+	// names of the streams in the guest, "" for those not there.
+	stdin, stdout, stderr string
+
+	in    input
+	conns []net.Conn
+	// stdinDone is closed when nothing more comes from the host; nil without
+	// standard input.
+	stdinDone chan struct{}
+	// outputs waits for the copies from the guest, all for every copy.
+	outputs, all sync.WaitGroup
+	// moved counts the bytes that the host took.
+	moved atomic.Uint64
+	// closers are released when the outputs have ended.
+	closers []io.Closer
+	closed  sync.Once
+}
+
+// openStreams opens the host's ends and the guest's streams and starts to copy.
+// prefix makes the streams' names unique in the sandbox.
+func openStreams(ctx context.Context, sb *sandbox.Sandbox, prefix string, cfg stdio, sink logContext, log *slog.Logger) (_ *streams, err error) {
+	s := &streams{log: log}
+	defer func() {
+		if err != nil {
+			s.abandon()
+			s.release()
+		}
+	}()
+	outs, err := s.openHost(cfg, sink)
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range outs {
+		if w == nil {
+			continue
+		}
+		name := prefix + []string{"/stdout", "/stderr"}[i]
+		conn, err := s.dial(ctx, sb, name)
+		if err != nil {
+			return nil, err
+		}
+		*[]*string{&s.stdout, &s.stderr}[i] = name
+		s.copyOut(w, conn)
+	}
+	if s.in != nil {
+		s.stdin = prefix + "/stdin"
+		conn, err := s.dial(ctx, sb, s.stdin)
+		if err != nil {
+			return nil, err
+		}
+		s.copyIn(conn)
+	}
+	return s, nil
+}
+
+// openHost opens the host's ends. The answer has standard output and error,
+// nil for those that nobody wants.
+func (s *streams) openHost(cfg stdio, sink logContext) (outs [2]io.WriteCloser, err error) {
+	if cfg.Stdin != "" {
+		if s.in, err = openInput(cfg.Stdin); err != nil {
+			return outs, fmt.Errorf("open standard input %s: %w", cfg.Stdin, err)
+		}
+	}
+	scheme, uri, err := logURI(cfg.Stdout)
+	if err != nil {
+		return outs, err
+	}
+	if scheme != "" {
+		outs, c, err := openLogSink(scheme, uri, cfg.Terminal, sink)
+		if err == nil {
+			s.closers = append(s.closers, c...)
+		}
+		return outs, err
+	}
+	for i, path := range []string{cfg.Stdout, cfg.Stderr} {
+		if path == "" || (i == 1 && cfg.Terminal) {
+			continue
+		}
+		if outs[i], err = openOutput(path); err != nil {
+			return outs, fmt.Errorf("open standard output %s: %w", path, err)
+		}
+		s.closers = append(s.closers, outs[i])
+	}
+	return outs, nil
+}
+
+func (s *streams) dial(ctx context.Context, sb *sandbox.Sandbox, name string) (net.Conn, error) {
+	conn, err := sb.OpenStream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s.conns = append(s.conns, conn)
+	return conn, nil
+}
+
+// copyOut copies what the process writes, to the last byte, and closes the
+// host's end, by which a reader learns that this was all.
+func (s *streams) copyOut(w io.WriteCloser, conn net.Conn) {
+	s.all.Add(1)
+	s.outputs.Go(func() {
+		defer s.all.Done()
+		defer func() { _ = w.Close() }()
+		defer func() { _ = conn.Close() }()
+		buf := make([]byte, copyBuffer)
+		for {
+			n, err := conn.Read(buf)
+			if n > 0 {
+				if _, werr := w.Write(buf[:n]); werr != nil {
+					s.log.Warn("output of a process is lost", "err", werr)
+					return
+				}
+				s.moved.Add(uint64(n))
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+}
+
+// copyIn copies what the host writes to the process's input.
+func (s *streams) copyIn(conn net.Conn) {
+	s.stdinDone = make(chan struct{})
+	s.all.Go(func() {
+		defer close(s.stdinDone)
+		defer func() { _ = conn.Close() }()
+		// A process that no longer reads ends the copy; then the host's writer
+		// is to learn of it.
+		defer func() { _ = s.in.Close() }()
+		buf := make([]byte, copyBuffer)
+		for {
+			n, err := s.in.Read(buf)
+			if n > 0 {
+				if _, werr := conn.Write(buf[:n]); werr != nil {
+					return
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+}
+
+// finishInput ends standard input behind what has been written so far and
+// returns a channel that is closed when all of it is on its way.
+func (s *streams) finishInput() <-chan struct{} {
+	if s.in == nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	s.in.finish()
+	return s.stdinDone
+}
+
+// stallWait is how long a reader may take no byte before the rest of a dead
+// process's output is given up.
+const stallWait = 10 * time.Second
+
+// drain waits until all output has been handed over. A reader that takes
+// nothing for stallWait loses the rest.
+func (s *streams) drain() {
+	done := make(chan struct{})
+	go func() { // ends with the copies, which abandon ends
+		s.outputs.Wait()
+		close(done)
+	}()
+	tick := time.NewTicker(stallWait)
+	defer tick.Stop()
+	moved := s.moved.Load()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+		now := s.moved.Load()
+		if now == moved {
+			s.log.Warn("output of a process is given up: nobody reads it")
+			s.abandon()
+			<-done
+			return
+		}
+		moved = now
+	}
+}
+
+// abandon ends all copies at once.
+func (s *streams) abandon() {
+	for _, c := range s.conns {
+		_ = c.Close()
+	}
+	if s.in != nil {
+		_ = s.in.Close()
+	}
+	for _, c := range s.closers {
+		if d, ok := c.(interface{ unblock() }); ok {
+			d.unblock()
+		}
+	}
+}
+
+// release ends input and frees everything; outputs must have been drained or
+// abandoned.
+func (s *streams) release() {
+	s.closed.Do(func() {
+		if s.in != nil {
+			_ = s.in.Close()
+		}
+		for _, c := range s.conns {
+			_ = c.Close()
+		}
+		s.all.Wait()
+		for _, c := range s.closers {
+			if err := c.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+				s.log.Warn("log sink did not end well", "err", err)
+			}
+		}
+	})
+}
+
+// logURI tells whether a stream goes to a log of its own instead of to a FIFO.
+// Every scheme that containerd knows is honoured; others are refused by name.
+func logURI(stdout string) (scheme string, u *url.URL, err error) {
+	if !strings.Contains(stdout, "://") {
+		return "", nil, nil
+	}
+	u, err = url.Parse(stdout)
+	if err != nil {
+		return "", nil, fmt.Errorf("log URI %q: %w", stdout, err)
+	}
+	switch u.Scheme {
+	case "file", "binary":
+		return u.Scheme, u, nil
+	case "fifo":
+		return "", nil, fmt.Errorf("log URI %q: give the path of the FIFO without a scheme: %w", stdout, errdefs.ErrInvalidArgument)
+	}
+	return "", nil, fmt.Errorf("log URI %q: scheme %s is neither file nor binary: %w", stdout, u.Scheme, errdefs.ErrInvalidArgument)
+}
