@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -158,7 +159,9 @@ type Process struct {
 	ID, ExecID string
 	Stdin      net.Conn
 
-	wg             sync.WaitGroup
+	wg sync.WaitGroup
+	mu sync.Mutex
+	// stdout and stderr are what was written so far. Guarded by mu.
 	stdout, stderr strings.Builder
 }
 
@@ -210,7 +213,7 @@ func (p *Process) collect(name string, into *strings.Builder) {
 	c := p.stream(name)
 	p.wg.Go(func() {
 		defer c.Close()
-		io.Copy(into, c)
+		io.Copy(guarded{p, into}, c)
 	})
 }
 
@@ -292,4 +295,33 @@ func (m *Machine) Run(id string, spec *specs.Spec) *Process {
 		m.tb.Fatalf("start %s: %v", id, err)
 	}
 	return p
+}
+
+// Output returns what the process has written to standard output so far.
+func (p *Process) Output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stdout.String()
+}
+
+// AwaitOutput waits until standard output contains text.
+func (p *Process) AwaitOutput(text string) {
+	p.m.tb.Helper()
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(p.Output(), text); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.m.tb.Fatalf("no %q in output %q", text, p.Output())
+		}
+	}
+}
+
+// guarded collects an output under its process's lock.
+type guarded struct {
+	p    *Process
+	into *strings.Builder
+}
+
+func (g guarded) Write(b []byte) (int, error) {
+	g.p.mu.Lock()
+	defer g.p.mu.Unlock()
+	return g.into.Write(b)
 }
