@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,10 +154,25 @@ func appendLayers(t testing.TB, layers ...v1.Layer) v1.Image {
 	return img
 }
 
+// newRegistry is a registry that, as real ones do, takes a range without an end;
+// the library's own refuses it.
+func newRegistry() http.Handler {
+	inner := registry.New(registry.Logger(discardLog()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if from, ok := strings.CutSuffix(r.Header.Get("Range"), "-"); ok {
+			head := httptest.NewRecorder()
+			inner.ServeHTTP(head, httptest.NewRequestWithContext(r.Context(), http.MethodHead, r.URL.Path, nil))
+			size, _ := strconv.Atoi(head.Header().Get("Content-Length"))
+			r.Header.Set("Range", fmt.Sprintf("%s-%d", from, size-1))
+		}
+		inner.ServeHTTP(w, r)
+	})
+}
+
 // serve puts an image into a registry on loopback and returns its reference.
 func serve(t testing.TB, img v1.Image) string {
 	t.Helper()
-	srv := httptest.NewServer(registry.New(registry.Logger(discardLog())))
+	srv := httptest.NewServer(newRegistry())
 	t.Cleanup(srv.Close)
 	ref := strings.TrimPrefix(srv.URL, "http://") + "/test/busybox:latest"
 	tag, err := name.NewTag(ref)
