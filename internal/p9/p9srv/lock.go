@@ -12,7 +12,7 @@ import (
 )
 
 // maxLocksPerFile bounds the ranges that are held of one file.
-const maxLocksPerFile = 16 << 10
+const maxLocksPerFile = 8 << 10
 
 // Locks is a table of byte-range locks with the rules of POSIX: a process's
 // locks never stand in its own way, and a new one replaces what it overlaps.
@@ -197,9 +197,13 @@ func (l *Locks) dropConn(c *conn) {
 
 // cut takes h's range out of what its owner holds in list.
 func cut(list []held, h *held) []held {
+	mine := func(o held) bool { return o.owner == h.owner && o.overlaps(h.start, h.end) }
+	if !slices.ContainsFunc(list, mine) {
+		return list
+	}
 	var rest []held
 	for _, old := range list {
-		if old.owner != h.owner || !old.overlaps(h.start, h.end) {
+		if !mine(old) {
 			rest = append(rest, old)
 			continue
 		}
