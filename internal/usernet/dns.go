@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
@@ -130,12 +131,9 @@ func (d *dnsServer) ask(ctx context.Context, ep *endpoint, network string, q *dn
 	if len(ep.dns) > 0 {
 		servers = ep.dns
 	}
-	forwarded := q.Copy()
-	forwarded.Id = dns.Id()
-	client := dns.Client{Net: network, Timeout: resolverTimeout}
 	for _, server := range servers {
-		answer, _, err := client.ExchangeContext(ctx, forwarded, server)
-		if err != nil || answer == nil {
+		answer, err := d.exchange(ctx, network, server, q)
+		if err != nil {
 			d.s.log.Debug("resolver does not answer", "resolver", server, "err", err)
 			continue
 		}
@@ -143,6 +141,43 @@ func (d *dnsServer) ask(ctx context.Context, ep *endpoint, network string, q *dn
 		return answer
 	}
 	return failed
+}
+
+// exchange asks one resolver. One on this network, another container, is asked
+// from the gateway.
+func (d *dnsServer) exchange(ctx context.Context, network, server string, q *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolverTimeout)
+	defer cancel()
+	conn, err := d.s.dialResolver(ctx, network, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	forwarded := q.Copy()
+	forwarded.Id = dns.Id()
+	client := dns.Client{Net: network, Timeout: resolverTimeout}
+	answer, _, err := client.ExchangeWithConnContext(ctx, forwarded, &dns.Conn{Conn: conn})
+	return answer, err
+}
+
+// dialResolver connects to a resolver over UDP or TCP.
+func (s *Switch) dialResolver(ctx context.Context, network, server string) (net.Conn, error) {
+	at, err := netip.ParseAddrPort(server)
+	if err != nil || !s.cfg.Subnet.Contains(at.Addr()) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, server)
+	}
+	local := s.gateway.address(0)
+	remote := tcpip.FullAddress{NIC: nicID, Addr: toAddress(at.Addr()), Port: at.Port()}
+	switch {
+	case at.Addr() == s.cfg.Gateway:
+		return nil, errors.New("the gateway cannot ask itself")
+	case network == "tcp":
+		return gonet.DialTCPWithBind(ctx, s.gateway.stack, local, remote, ipv4.ProtocolNumber)
+	}
+	return gonet.DialUDP(s.gateway.stack, &local, &remote, ipv4.ProtocolNumber)
 }
 
 // local answers a query about the network's own names and addresses; nil means

@@ -55,18 +55,10 @@ func (g *guest) query(t *testing.T, network, name string, qtype uint16) (string,
 	return dns.RcodeToString[m.Rcode], got
 }
 
-// resolver answers every TXT query with its own name, on loopback. The port is
+// resolver answers every query with what it says, on loopback. The port is
 // not 53.
 func resolver(t *testing.T, says string) (addr netip.AddrPort) {
 	t.Helper()
-	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetReply(q)
-		m.Answer = append(m.Answer, &dns.TXT{
-			Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET},
-			Txt: []string{says},
-		})
-		_ = w.WriteMsg(m)
-	})
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -75,14 +67,27 @@ func resolver(t *testing.T, says string) (addr netip.AddrPort) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, server := range []*dns.Server{{PacketConn: pc, Handler: handler}, {Listener: l, Handler: handler}} {
-		started := make(chan struct{})
-		server.NotifyStartedFunc = func() { close(started) }
-		go func() { _ = server.ActivateAndServe() }()
-		<-started
-		t.Cleanup(func() { _ = server.Shutdown() })
-	}
+	serveDNS(t, &dns.Server{PacketConn: pc}, says)
+	serveDNS(t, &dns.Server{Listener: l}, says)
 	return pc.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// serveDNS runs a server that answers every query with a text.
+func serveDNS(t *testing.T, server *dns.Server, says string) {
+	t.Helper()
+	server.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		m.Answer = append(m.Answer, &dns.TXT{
+			Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET},
+			Txt: []string{says},
+		})
+		_ = w.WriteMsg(m)
+	})
+	started := make(chan struct{})
+	server.NotifyStartedFunc = func() { close(started) }
+	go func() { _ = server.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() { _ = server.Shutdown() })
 }
 
 func TestNamesResolveAsLongAsTheirEndpointExists(t *testing.T) {
@@ -135,6 +140,17 @@ func TestOtherNamesAreAskedOfTheResolvers(t *testing.T) {
 		if _, got := h.query(t, network, "example.test", dns.TypeTXT); !slices.Equal(got, []string{"container's"}) {
 			t.Errorf("over %s the container's resolver answered %q", network, got)
 		}
+	}
+}
+
+func TestResolverMayBeAContainerOfTheNetwork(t *testing.T) {
+	s := newSwitch(t, nil)
+	server := boot(t, s, usernet.Endpoint{ID: "resolver"})
+	g := boot(t, s, usernet.Endpoint{ID: "a", DNS: []netip.Addr{s.Config().Gateway, server.ep.IP}})
+	pc := server.udp(t, server.ep.IP.String()+":53", "")
+	serveDNS(t, &dns.Server{PacketConn: pc}, "container's")
+	if _, got := g.query(t, "udp", "example.test", dns.TypeTXT); !slices.Equal(got, []string{"container's"}) {
+		t.Errorf("got %q", got)
 	}
 }
 

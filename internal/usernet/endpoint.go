@@ -182,11 +182,22 @@ func (s *Switch) RemoveEndpoint(id string) error {
 
 // release ends what an endpoint owns; the table no longer holds it.
 func (s *Switch) release(ep *endpoint) {
-	ep.ports.close()
-	ep.conns.close()
-	ep.flows.close()
+	ep.ports.stop()
+	ep.conns.stop()
 	ep.port.close()
-	s.gateway.abort(ep.ip)
+	ep.flows.close()
+	<-ep.ports.done()
+	gone := ep.conns.done()
+	for {
+		// A handshake that the guest does not finish ends by this alone, and
+		// one may begin until the last goroutine is gone.
+		s.gateway.abort(ep.ip)
+		select {
+		case <-gone:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // SetNames replaces the names of an endpoint.

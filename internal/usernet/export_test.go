@@ -33,3 +33,10 @@ func (s *Switch) GatewayMAC() [6]byte { return s.gateway.mac }
 
 // MaxFrame is the longest frame that the framing allows.
 const MaxFrame = maxFrame
+
+// Forward takes a frame as if the endpoint's NIC had sent it.
+func (s *Switch) Forward(id string, frame []byte) {
+	prefixed := append(make([]byte, prefixSize), frame...)
+	putPrefix(prefixed)
+	s.forward(s.endpoints[id], prefixed)
+}

@@ -23,6 +23,9 @@ const (
 	// maxTCPBuffer bounds each direction of one TCP connection. The way to a
 	// guest is short: what it needs is its rate times well under a millisecond.
 	maxTCPBuffer = 1 << 20
+	// synRetries bounds how long a handshake with a guest that does not finish
+	// it is kept, to half a minute.
+	synRetries = 4
 )
 
 // gateway is the network's own host: the netstack behind its first address.
@@ -65,6 +68,7 @@ func (g *gateway) configure(subnet netip.Prefix) error {
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	congestion := tcpip.CongestionControlOption("cubic")
+	retries := tcpip.TCPSynRetriesOption(synRetries)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxTCPBuffer / 2, Max: maxTCPBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxTCPBuffer / 2, Max: maxTCPBuffer}
 	address := tcpip.AddressWithPrefix{Address: toAddress(g.ip), PrefixLen: subnet.Bits()}
@@ -72,6 +76,7 @@ func (g *gateway) configure(subnet netip.Prefix) error {
 		g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack),
 		g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate),
 		g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &congestion),
+		g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &retries),
 		g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
 		g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
 		g.stack.CreateNIC(nicID, g.link),
@@ -128,7 +133,9 @@ func (g *gateway) abort(ip netip.Addr) {
 		if !ok {
 			continue
 		}
-		if remote, err := c.GetRemoteAddress(); err == nil && remote.Addr == toAddress(ip) {
+		// GetRemoteAddress knows no peer before the handshake has ended.
+		info, ok := c.Info().(*stack.TransportEndpointInfo)
+		if ok && info.ID.RemoteAddress == toAddress(ip) {
 			c.Abort()
 		}
 	}

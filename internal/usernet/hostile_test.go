@@ -337,3 +337,40 @@ func TestConnectionsOfAnEndpointAreBounded(t *testing.T) {
 	}
 	_ = c.Close()
 }
+
+func TestHandshakeThatIsNeverFinishedHoldsNothingUp(t *testing.T) {
+	s := newSwitch(t, nil)
+	port := hostEcho(t)
+	g := boot(t, s, usernet.Endpoint{ID: "a"})
+	gateway := s.GatewayMAC()
+	f := make([]byte, header.EthernetMinimumSize+header.IPv4MinimumSize+header.TCPMinimumSize)
+	copy(f, udpFrame(g.ep.MAC, gateway[:], g.ep.IP, netip.MustParseAddr("10.77.0.1")))
+	ip := header.IPv4(f[header.EthernetMinimumSize:])
+	ip.SetTotalLength(uint16(len(ip)))
+	ip[9] = uint8(header.TCPProtocolNumber)
+	ip.SetChecksum(0)
+	ip.SetChecksum(^ip.CalculateChecksum())
+	syn := header.TCP(ip[header.IPv4MinimumSize:])
+	// Not the guest's stack, which would answer with a reset.
+	_ = g.stack.DisableNIC(1)
+	for i := range uint16(10) {
+		clear(syn)
+		syn.Encode(&header.TCPFields{
+			SrcPort: 1000 + i, DstPort: port, SeqNum: 1, DataOffset: header.TCPMinimumSize,
+			Flags: header.TCPFlagSyn, WindowSize: 1000,
+		})
+		sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(syn)))
+		syn.SetChecksum(^syn.CalculateChecksum(sum))
+		if err := g.sendFrame(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	start := time.Now()
+	if err := s.RemoveEndpoint("a"); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("removal took %s", took)
+	}
+}

@@ -83,7 +83,7 @@ func serve(ctx context.Context, cfg Config) error {
 	s.waitIdle(ctx)
 	err = c.close(ctx)
 	err = errors.Join(err, s.Close())
-	s.log.Info("network stopped", "err", err)
+	s.log.Info("network stopped")
 	return err
 }
 

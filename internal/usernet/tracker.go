@@ -22,7 +22,7 @@ type tracker struct {
 	limit int
 	wg    sync.WaitGroup
 
-	// mu guards what follows, and the start of goroutines against close.
+	// mu guards what follows, and the start of goroutines against stop.
 	mu      sync.Mutex
 	cancels map[*context.CancelFunc]struct{}
 	closed  bool
@@ -60,7 +60,7 @@ func (t *tracker) run(f func(context.Context)) bool {
 	if !ok {
 		return false
 	}
-	// close waits for it.
+	// done waits for it.
 	go func() {
 		defer end()
 		f(ctx)
@@ -77,13 +77,24 @@ func (t *tracker) abort() {
 	}
 }
 
-// close ends what is tracked, waits for it, and admits nothing any more.
-func (t *tracker) close() {
+// stop ends what is tracked and admits nothing any more. It does not wait.
+func (t *tracker) stop() {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
 	t.abort()
-	t.wg.Wait()
+}
+
+// done returns a channel that is closed when all goroutines have ended; stop
+// comes first.
+func (t *tracker) done() <-chan struct{} {
+	done := make(chan struct{})
+	// The receiver waits for it.
+	go func() {
+		t.wg.Wait()
+		close(done)
+	}()
+	return done
 }
 
 // sleep waits for d and says whether ctx still holds.

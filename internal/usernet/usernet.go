@@ -236,7 +236,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := ownersAlone(path); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
