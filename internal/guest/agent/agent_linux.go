@@ -91,8 +91,9 @@ func New(cfg Config) (*Agent, error) {
 }
 
 // Serve answers the host on a link until the link breaks or ctx ends; it closes
-// the link and returns when all its streams are done.
-func (a *Agent) Serve(ctx context.Context, link Link) error {
+// the link and returns when all its streams are done. It calls ready when it
+// listens: what the host opened before would be lost.
+func (a *Agent) Serve(ctx context.Context, link Link, ready func()) error {
 	agent, err := link.Listen(guestapi.PortAgent)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for the host: %w", err), link.Close())
@@ -103,6 +104,7 @@ func (a *Agent) Serve(ctx context.Context, link Link) error {
 	}
 	a.setLink(link)
 	defer a.setLink(nil)
+	ready()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup

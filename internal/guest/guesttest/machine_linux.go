@@ -285,3 +285,18 @@ func (m *Machine) Context() context.Context {
 	m.tb.Cleanup(cancel)
 	return ctx
 }
+
+// CPU returns the processor time that the machine's QEMU has used: on a busy
+// host the one measure of work that repeats.
+func (m *Machine) CPU() time.Duration {
+	m.tb.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+	if err != nil {
+		m.tb.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest) // from state on: utime and stime are the 12th and 13th
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+}

@@ -86,6 +86,7 @@ func mkfs(tb testing.TB, image, size string, more ...string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("mke2fs: %v: %s", err, out)
 	}
+	e2fs(tb, "debugfs", "-w", "-R", "rmdir lost+found", image)
 }
 
 func write(tb testing.TB, name, text string, mode os.FileMode) {

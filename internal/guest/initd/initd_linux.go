@@ -164,7 +164,7 @@ func (s *system) serveLinks(ctx context.Context, dev string) error {
 			return errors.Join(err, conn.Close())
 		}
 		s.log.Info("host connected")
-		if err := s.agent.Serve(ctx, session); err != nil {
+		if err := s.agent.Serve(ctx, session, conn.open); err != nil {
 			s.log.Warn("link ended", "err", err)
 		}
 		s.log.Info("host disconnected")
@@ -185,18 +185,32 @@ func (s *system) await(dev string) (*linkConn, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wait for the host: %w", err), f.Close())
 	}
-	return &linkConn{File: f, first: first[:n]}, nil
+	return &linkConn{File: f, first: first[:n], opened: make(chan struct{})}, nil
 }
 
-// linkConn is the link's port with the bytes that were read while waiting.
+// linkConn is the link's port with the bytes that were read while waiting. It
+// gives nothing to read before it is opened, so that no stream arrives before
+// there is a listener for it.
 type linkConn struct {
 	*os.File
-	first []byte
+	first  []byte
+	opened chan struct{}
+	once   sync.Once
+}
+
+func (c *linkConn) open() { c.once.Do(func() { close(c.opened) }) }
+
+// Close ends a read that waits as well.
+func (c *linkConn) Close() error {
+	err := c.File.Close()
+	c.open()
+	return err
 }
 
 var _ io.ReadWriteCloser = (*linkConn)(nil)
 
 func (c *linkConn) Read(b []byte) (int, error) {
+	<-c.opened
 	if len(c.first) > 0 {
 		n := copy(b, c.first)
 		c.first = c.first[n:]
