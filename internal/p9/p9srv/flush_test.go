@@ -76,11 +76,16 @@ func TestFlushOfAnUnknownTagIsAnswered(t *testing.T) {
 }
 
 func TestATagInUseEndsTheConnection(t *testing.T) {
-	for _, m := range []p9.Message{&p9.Tread{FID: 1, Count: 1}, &p9.Tgetattr{}, &p9.Tflush{OldTag: 1}} {
+	for _, m := range []p9.Message{
+		&p9.Tread{FID: 1, Count: 1}, &p9.Tgetattr{}, &p9.Tflush{OldTag: 1},
+	} {
 		w, n := reading(t)
 		w.send(10, &p9.Tread{FID: 1, Count: 1})
 		<-n.entered
 		w.send(10, m)
+		if r, err := w.frame(); err == nil {
+			t.Errorf("%s with a tag in use is answered with %s", m.Type(), r.Type())
+		}
 		close(n.gate)
 		if err := <-w.end; err == nil || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("Serve = %v", err)
