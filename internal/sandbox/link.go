@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"byre.dev/byre/internal/guestapi"
@@ -122,7 +123,29 @@ func names(cfg Config) (hostname, domainname string) {
 		}
 		domainname = cfg.Network.Domainname
 	}
+	if hostname == "" {
+		hostname = hostnameOf(cfg.ID)
+	}
 	return hostname, domainname
+}
+
+// maxHostname is Linux's limit less one.
+const maxHostname = 63
+
+// hostnameOf makes a host name of a sandbox's ID, which may hold more than a
+// name may.
+func hostnameOf(id string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, id)
+	name = strings.Trim(name[:min(len(name), maxHostname)], "-")
+	if name == "" {
+		return "byre"
+	}
+	return name
 }
 
 func (l *link) close() error { return l.client.Close() }
@@ -213,7 +236,16 @@ func fromGuest(err error) error {
 	return &guestError{text: text, class: errdefs.Resolve(errgrpc.ToNative(err))}
 }
 
-// translate is the interceptor that does so for every call.
+// translate is the interceptor that does so for every call. ttrpc keeps the
+// guest's own errors in the response.
 func translate(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, call ttrpc.Invoker) error {
-	return fromGuest(call(ctx, req, resp))
+	if err := call(ctx, req, resp); err != nil {
+		return fromGuest(err)
+	}
+	if resp.GetStatus().GetCode() == int32(codes.OK) {
+		return nil
+	}
+	err := fromGuest(status.ErrorProto(resp.GetStatus()))
+	resp.Status = nil
+	return err
 }

@@ -22,7 +22,8 @@ func (s *Sandbox) configureNetwork(ctx context.Context) {
 	defer s.cfg.Timeline.Begin("network")()
 	ctx, cancel := context.WithTimeout(ctx, networkWait)
 	defer cancel()
-	req, err := networkRequest(s.cfg.Network, s.cfg.Hostname)
+	hostname, _ := names(s.cfg)
+	req, err := networkRequest(s.cfg.Network, hostname)
 	if err == nil {
 		_, err = s.link.guest.ConfigureNetwork(ctx, req)
 	}
@@ -47,10 +48,7 @@ func networkRequest(n *shimapi.Network, hostname string) (*guestapi.NetworkReque
 	}
 	req := &guestapi.NetworkRequest{
 		Nameservers: n.Nameservers, Search: n.Search, ResolvOptions: n.Options,
-		Hostname: n.Hostname, Domainname: n.Domainname,
-	}
-	if req.Hostname == "" {
-		req.Hostname = hostname
+		Hostname: hostname, Domainname: n.Domainname,
 	}
 	for _, h := range n.Hosts {
 		req.Hosts = append(req.Hosts, &guestapi.HostEntry{Address: h.Address, Names: h.Names})

@@ -3,6 +3,8 @@
 package sandbox
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -65,4 +67,16 @@ func (t *Timeline) Spans() []Span {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]Span(nil), t.spans...)
+}
+
+// String lists the spans in milliseconds: name begin+took.
+func (t *Timeline) String() string {
+	var b strings.Builder
+	for i, s := range t.Spans() {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%s %d+%d", s.Name, s.Begin.Milliseconds(), s.Took.Milliseconds())
+	}
+	return b.String()
 }

@@ -123,7 +123,11 @@ func (s *Service) startInit(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	defer s.claim.timeline.Begin("start")()
+	end := s.claim.timeline.Begin("start")
+	defer func() {
+		end()
+		s.log.Debug("start took", "stages", s.claim.timeline.String())
+	}()
 	if status := p.current(); status != task.Status_CREATED {
 		return fmt.Errorf("process %s is %s, not created: %w", p.name(), statusWord(status), errdefs.ErrFailedPrecondition)
 	}
