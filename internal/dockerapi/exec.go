@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/moby/moby/api/types/container"
+
+	"byre.dev/byre/internal/engine/stream"
+)
+
+func (a *api) execCreate(w http.ResponseWriter, r *call) error {
+	var req container.ExecCreateRequest
+	if _, err := r.body(&req, false); err != nil {
+		return err
+	}
+	if r.before("1.42") {
+		req.ConsoleSize = nil
+	}
+	id, err := a.engine.ExecCreate(r.name(), req)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, container.ExecCreateResponse{ID: id})
+}
+
+// execStart starts an exec. When its streams are carried, the connection is
+// taken over before the process starts, and a failure to start is the last
+// thing that the client reads, as in dockerd.
+func (a *api) execStart(w http.ResponseWriter, r *call) error {
+	var req container.ExecStartRequest
+	if _, err := r.body(&req, true); err != nil {
+		return err
+	}
+	if r.before("1.42") {
+		req.ConsoleSize = nil
+	}
+	s, err := a.engine.ExecStart(r.Context(), r.name(), req)
+	if err != nil {
+		return err
+	}
+	if s.Attachment == nil {
+		if err := s.Started(r.Context()); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	defer s.Close()
+	conn, err := hijack(w, r, !s.Terminal)
+	if err != nil {
+		return err
+	}
+	ctx := context.WithoutCancel(r.Context())
+	if err := s.Started(ctx); err != nil {
+		out := frameWriter{w: conn, frames: !s.Terminal}
+		if werr := out.write(stream.Stderr, []byte(err.Error()+"\r\n")); werr != nil {
+			a.log.Debug("error not delivered", "err", werr)
+		}
+		closeConn(conn)
+		return nil
+	}
+	a.carry(ctx, conn, s.Attachment)
+	return nil
+}
+
+func (a *api) execInspect(w http.ResponseWriter, r *call) error {
+	resp, err := a.engine.ExecInspect(r.name())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, resp)
+}
+
+func (a *api) execResize(w http.ResponseWriter, r *call) error {
+	height, width, err := r.size()
+	if err != nil {
+		return err
+	}
+	return a.engine.ExecResize(r.Context(), r.name(), height, width)
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/moby/moby/api/types/volume"
+
+	enginevolume "byre.dev/byre/internal/engine/volume"
+)
+
+func volumeFor(v enginevolume.Volume) volume.Volume {
+	labels := v.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if v.Anonymous {
+		labels["com.docker.volume.anonymous"] = ""
+	}
+	return volume.Volume{
+		Name: v.Name, CreatedAt: v.Created.Format(time.RFC3339), Driver: "local", Labels: labels,
+		Mountpoint: v.Path, Options: map[string]string{}, Scope: "local",
+	}
+}
+
+func (a *api) volumesList(w http.ResponseWriter, r *call) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	list, err := a.engine.ListVolumes(f)
+	if err != nil {
+		return err
+	}
+	resp := volume.ListResponse{Volumes: []volume.Volume{}, Warnings: []string{}}
+	for _, v := range list {
+		resp.Volumes = append(resp.Volumes, volumeFor(v))
+	}
+	return writeJSON(w, http.StatusOK, resp)
+}
+
+func (a *api) volumesCreate(w http.ResponseWriter, r *call) error {
+	var req volume.CreateRequest
+	if _, err := r.body(&req, true); err != nil {
+		return err
+	}
+	switch {
+	case req.Driver != "" && req.Driver != "local":
+		return badRequest("byre does not support Driver: the volume driver is local")
+	case len(req.DriverOpts) > 0:
+		return badRequest("byre does not support DriverOpts: the volume driver takes no options")
+	case req.ClusterVolumeSpec != nil:
+		return badRequest("byre does not support ClusterVolumeSpec: there is no swarm")
+	}
+	v, err := a.engine.CreateVolume(req.Name, req.Labels)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, volumeFor(v))
+}
+
+func (a *api) volumesInspect(w http.ResponseWriter, r *call) error {
+	v, err := a.engine.Volumes.Get(r.name())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, volumeFor(v))
+}
+
+func (a *api) volumesRemove(w http.ResponseWriter, r *call) error {
+	if err := a.engine.RemoveVolume(r.name(), r.flag("force")); err != nil {
+		return err
+	}
+	return done(w)
+}
+
+func (a *api) volumesPrune(w http.ResponseWriter, r *call) error {
+	f, err := r.filters()
+	if err != nil {
+		return err
+	}
+	removed, freed, err := a.engine.PruneVolumes(f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, volume.PruneReport{VolumesDeleted: removed, SpaceReclaimed: freed})
+}

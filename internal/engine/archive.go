@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"byre.dev/byre/internal/engine/spec"
+	"byre.dev/byre/internal/engine/task"
+	"byre.dev/byre/internal/shimapi"
+)
+
+// StatPath looks a path of a container up; "docker cp" asks first.
+func (e *Engine) StatPath(ctx context.Context, ref, path string) (container.PathStat, error) {
+	var stat container.PathStat
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return stat, err
+	}
+	err = e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
+		stat, err = statPath(ctx, shim, c.id, path)
+		return err
+	})
+	return stat, err
+}
+
+func statPath(ctx context.Context, shim *shimapi.Client, id, path string) (container.PathStat, error) {
+	r, err := shim.StatPath(ctx, &shimapi.StatPathRequest{ContainerId: id, Path: path})
+	if err != nil {
+		return container.PathStat{}, archiveError(err, path, id)
+	}
+	return container.PathStat{
+		Name: r.Name, Size: r.Size, Mode: fs.FileMode(r.Mode), Mtime: time.Unix(0, r.MtimeNs), LinkTarget: r.LinkTarget,
+	}, nil
+}
+
+func archiveError(err error, path, id string) error {
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("Could not find the file %s in container %s", path, id))
+	}
+	return err
+}
+
+// ReadArchive gives a tar of a path to the writer that open returns when the
+// path was found.
+func (e *Engine) ReadArchive(ctx context.Context, ref, path string, open func(container.PathStat) io.Writer) error {
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return err
+	}
+	return e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
+		stat, err := statPath(ctx, shim, c.id, path)
+		if err != nil {
+			return err
+		}
+		e.publish(c, events.ActionArchivePath, nil)
+		err = shim.CopyArchive(ctx, &shimapi.ReadArchiveRequest{ContainerId: c.id, Path: path}, open(stat))
+		return archiveError(err, path, c.id)
+	})
+}
+
+// WriteArchive unpacks a tar into a directory of a container.
+func (e *Engine) WriteArchive(ctx context.Context, ref string, target *shimapi.WriteArchiveTarget, r io.Reader) error {
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return err
+	}
+	target.ContainerId = c.id
+	return e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
+		if _, err := shim.ExtractArchive(ctx, target, r); err != nil {
+			return archiveError(err, target.Path, c.id)
+		}
+		e.publish(c, events.ActionExtractToDir, nil)
+		return nil
+	})
+}
+
+// withShim calls a container's shim. A container that does not run gets a
+// machine for the call, in which nothing of it is started.
+func (e *Engine) withShim(ctx context.Context, c *Container, call func(context.Context, *shimapi.Client) error) error {
+	if _, err := c.running(); err == nil {
+		return e.callShim(ctx, c, call)
+	}
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.unlock()
+	if _, err := c.running(); err == nil {
+		return e.callShim(ctx, c, call)
+	}
+	if r := c.snapshot(); r.State.Removing || r.State.Dead {
+		return conflict("container %s is marked for removal", c.id)
+	}
+	return e.withBorrowed(ctx, c, call)
+}
+
+func (e *Engine) callShim(ctx context.Context, c *Container, call func(context.Context, *shimapi.Client) error) error {
+	b, err := os.ReadFile(filepath.Join(e.bundle(c.id), shimapi.BootstrapFile))
+	if err != nil {
+		return fmt.Errorf("find shim: %w", err)
+	}
+	address, err := shimapi.Address(b)
+	if err != nil {
+		return err
+	}
+	shim, err := shimapi.Dial(ctx, address)
+	if err != nil {
+		return err
+	}
+	err = call(ctx, shim)
+	return errors.Join(err, shim.Close())
+}
+
+// withBorrowed makes the task of a stopped container without starting its
+// process, for the time of a call. Its network is loopback.
+func (e *Engine) withBorrowed(ctx context.Context, c *Container, call func(context.Context, *shimapi.Client) error) (err error) {
+	in := e.specInput(c.snapshot())
+	in.Network = shimapi.Network{Hostname: in.Config.Hostname}
+	s, err := spec.Build(in)
+	if err != nil {
+		return err
+	}
+	if _, err := e.tasks.Create(ctx, c.id, s, task.Stdio{}); err != nil {
+		return fmt.Errorf("open file system of container %s: %w", short(c.id), err)
+	}
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		e.tasks.Clean(clean, c.id)
+	}()
+	return e.callShim(ctx, c, call)
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+
+	"byre.dev/byre/internal/engine/task"
+)
+
+// drainPatience is how long output may fail to come after the end of a process
+// before it is taken to be complete.
+const drainPatience = 10 * time.Second
+
+// follow waits for the end of a run in a goroutine of the engine's.
+func (e *Engine) follow(c *Container, run *run) {
+	e.run.Go(func() {
+		exit, cause := e.awaitExit(c)
+		if e.ctx.Err() != nil {
+			// The daemon ends, the container does not.
+			return
+		}
+		e.ended(c, run, exit, cause)
+	})
+}
+
+// awaitExit waits for the end of a container's first process. A task that went
+// without an answer is looked for again before it is given up.
+func (e *Engine) awaitExit(c *Container) (task.Exit, error) {
+	lost := task.Exit{Code: exitLost, At: time.Now().UTC()}
+	for attempt := 0; ; attempt++ {
+		exit, err := e.tasks.Wait(e.ctx, c.id, "")
+		if err == nil {
+			return exit, nil
+		}
+		if e.ctx.Err() != nil {
+			return lost, err
+		}
+		st, statusErr := e.tasks.Status(e.ctx, c.id)
+		switch {
+		case statusErr == nil && st.Exit != nil:
+			return *st.Exit, nil
+		case errdefs.IsNotFound(statusErr), attempt == 5:
+			return lost, fmt.Errorf("the container's machine is gone: %w", errors.Join(err, statusErr))
+		}
+		select {
+		case <-e.ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// ended takes note of the end of a run and clears it away.
+func (e *Engine) ended(c *Container, run *run, exit task.Exit, cause error) {
+	c.mu.Lock()
+	hub := c.hub
+	c.mu.Unlock()
+	if hub != nil {
+		hub.Finish(drainPatience)
+	}
+	// The log is whole before anybody hears of the end.
+	if err := c.closeStreams(); err != nil {
+		c.log.Warn("streams not closed", "err", err)
+	}
+	restart := e.willRestart(c, exit)
+	c.noteExit(exit, cause, restart)
+	e.publish(c, events.ActionDie, map[string]string{
+		"exitCode": fmt.Sprint(exit.Code), "execDuration": fmt.Sprint(int(time.Since(c.snapshot().State.StartedAt).Seconds())),
+	})
+	c.log.Info("container ended", "exit", exit.Code, "err", cause)
+	// A user's restart waits for the clearing, and may be over right after it.
+	kept := c.kept()
+	e.clear(c, run)
+	r := c.snapshot()
+	switch {
+	case restart:
+		e.restartLater(c, exit)
+	case r.Host.AutoRemove && !r.State.Removing && !kept:
+		if err := e.remove(e.ctx, c, RemoveOptions{Volumes: true}); err != nil && !errdefs.IsNotFound(err) && e.ctx.Err() == nil {
+			c.log.Error("container not removed", "err", err)
+		}
+	}
+}
+
+// noteExit writes the end into the record and wakes the waiters.
+func (c *Container) noteExit(exit task.Exit, cause error, restart bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exits++
+	if restart {
+		c.noRestart = make(chan struct{})
+	}
+	err := c.updateLocked(func(r *Record) {
+		r.State.Running, r.State.Restarting = restart, restart
+		r.State.Paused, r.State.PID = false, 0
+		r.State.ExitCode, r.State.Finished = exit.Code, exit.At
+		if cause != nil {
+			r.State.Error = cause.Error()
+		}
+	})
+	if err != nil {
+		c.log.Error("container not saved", "err", err)
+	}
+}
+
+// clear removes what a run had: its task with the machine, and its connection.
+func (e *Engine) clear(c *Container, run *run) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), cleanupTimeout)
+	defer cancel()
+	if err := c.lock(ctx); err != nil {
+		c.log.Error("container's task not removed", "err", err)
+		return
+	}
+	defer c.unlock()
+	if err := errors.Join(e.tasks.Delete(ctx, c.id), e.disconnect(ctx, c.snapshot())); err != nil {
+		c.log.Error("container's task not removed", "err", err)
+	}
+	e.execs.drop(c.id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current = nil
+	c.rec.Attached = nil
+	close(run.cleared)
+	if err := c.updateLocked(func(*Record) {}); err != nil {
+		c.log.Error("container not saved", "err", err)
+	}
+}
+
+// closeStdin ends the standard input of a container's first process.
+func (e *Engine) closeStdin(c *Container) {
+	err := e.tasks.CloseStdin(e.ctx, c.id, "")
+	if err != nil && !errdefs.IsNotFound(err) && e.ctx.Err() == nil {
+		c.log.Warn("standard input not closed", "err", err)
+	}
+}

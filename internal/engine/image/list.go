@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/image"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+
+	"byre.dev/byre/internal/engine/filter"
+)
+
+// All returns every image with all its names, newest record first.
+func (s *Store) All(ctx context.Context) ([]Image, error) {
+	records, err := s.names().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	slices.SortStableFunc(records, func(a, b images.Image) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	var all []Image
+	seen := map[digest.Digest]bool{}
+	for _, r := range records {
+		if !seen[r.Target.Digest] {
+			seen[r.Target.Digest] = true
+			img, _ := byDigest(records, r.Target.Digest)
+			all = append(all, img)
+		}
+	}
+	return all, nil
+}
+
+// List returns images as "docker images" shows them, newest first.
+func (s *Store) List(ctx context.Context, f filter.Args) ([]image.Summary, error) {
+	if err := f.Check("dangling", "label", "before", "since", "reference", "until"); err != nil {
+		return nil, err
+	}
+	all, err := s.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sel, err := s.selection(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	list := []image.Summary{}
+	for _, img := range all {
+		sum, labels, err := s.summary(ctx, img)
+		if err != nil {
+			// An image of which parts are missing does not hide the others.
+			s.log.Warn("image not shown", "image", img.ID(), "err", err)
+			continue
+		}
+		if sel.match(img, sum, labels) {
+			list = append(list, sum)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b image.Summary) int { return int(b.Created - a.Created) })
+	return list, nil
+}
+
+func (s *Store) summary(ctx context.Context, img Image) (image.Summary, map[string]string, error) {
+	d, err := s.Detail(ctx, img.Target, nil)
+	if err != nil {
+		return image.Summary{}, nil, err
+	}
+	target := img.Target
+	sum := image.Summary{
+		ID: img.ID(), RepoTags: orEmpty(img.Tags()), RepoDigests: orEmpty(img.Digests()),
+		Labels: d.Config.Config.Labels, Size: s.size(ctx, d), SharedSize: -1, Containers: -1, Descriptor: &target,
+	}
+	if d.Config.Created != nil {
+		sum.Created = d.Config.Created.Unix()
+	}
+	return sum, d.Config.Config.Labels, nil
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// selection is a list's filters, ready to be applied.
+type selection struct {
+	args          filter.Args
+	dangling      *bool
+	before, since time.Time
+}
+
+func (s *Store) selection(ctx context.Context, f filter.Args) (selection, error) {
+	sel := selection{args: f}
+	if f.Has("dangling") {
+		b, err := f.Bool("dangling", false)
+		if err != nil {
+			return sel, err
+		}
+		sel.dangling = &b
+	}
+	for name, at := range map[string]*time.Time{"before": &sel.before, "since": &sel.since} {
+		for _, ref := range f[name] {
+			img, err := s.Get(ctx, ref)
+			if err != nil {
+				return sel, err
+			}
+			d, err := s.Detail(ctx, img.Target, nil)
+			if err != nil {
+				return sel, err
+			}
+			if d.Config.Created != nil {
+				*at = *d.Config.Created
+			}
+		}
+	}
+	for _, v := range f["until"] {
+		t, err := filter.ParseTime(v, time.Now())
+		if err != nil {
+			return sel, err
+		}
+		sel.before = t
+	}
+	return sel, nil
+}
+
+func (sel selection) match(img Image, sum image.Summary, labels map[string]string) bool {
+	created := time.Unix(sum.Created, 0)
+	switch {
+	case sel.dangling != nil && *sel.dangling != (len(sum.RepoTags) == 0),
+		!sel.before.IsZero() && !created.Before(sel.before),
+		!sel.since.IsZero() && !created.After(sel.since),
+		!sel.args.Labels("label", labels):
+		return false
+	}
+	return !sel.args.Has("reference") || slices.ContainsFunc(img.Records, sel.matchReference)
+}
+
+func (sel selection) matchReference(r images.Image) bool {
+	named := parseName(r.Name)
+	if named == nil {
+		return false
+	}
+	return slices.ContainsFunc(sel.args["reference"], func(pattern string) bool {
+		ok, err := reference.FamiliarMatch(pattern, named)
+		return ok && err == nil
+	})
+}
+
+// Inspect describes an image.
+func (s *Store) Inspect(ctx context.Context, ref string) (*image.InspectResponse, error) {
+	img, err := s.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.Detail(ctx, img.Target, nil)
+	if err != nil {
+		return nil, err
+	}
+	target := img.Target
+	resp := &image.InspectResponse{
+		ID: img.ID(), RepoTags: orEmpty(img.Tags()), RepoDigests: orEmpty(img.Digests()),
+		Author: d.Config.Author, Config: &dockerspec.DockerOCIImageConfig{
+			ImageConfig: d.Config.Config.ImageConfig, DockerOCIImageConfigExt: d.Config.Config.DockerOCIImageConfigExt,
+		},
+		Architecture: d.Config.Architecture, Variant: d.Config.Variant, Os: d.Config.OS, OsVersion: d.Config.OSVersion,
+		Size: s.size(ctx, d), Descriptor: &target,
+		RootFS:   image.RootFS{Type: d.Config.RootFS.Type},
+		Metadata: image.Metadata{LastTagTime: img.lastTagged()},
+	}
+	if d.Config.Created != nil {
+		resp.Created = d.Config.Created.Format(time.RFC3339Nano)
+	}
+	if n := len(d.Config.History); n > 0 {
+		resp.Comment = d.Config.History[n-1].Comment
+	}
+	for _, id := range d.Config.RootFS.DiffIDs {
+		resp.RootFS.Layers = append(resp.RootFS.Layers, id.String())
+	}
+	return resp, nil
+}
+
+func (i Image) lastTagged() time.Time {
+	var last time.Time
+	for _, r := range i.Records {
+		if r.UpdatedAt.After(last) {
+			last = r.UpdatedAt
+		}
+	}
+	return last
+}
+
+// History returns the steps that made an image, newest first.
+func (s *Store) History(ctx context.Context, ref string) ([]image.HistoryResponseItem, error) {
+	img, err := s.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.Detail(ctx, img.Target, nil)
+	if err != nil {
+		return nil, err
+	}
+	items := []image.HistoryResponseItem{}
+	layer := 0
+	for _, h := range d.Config.History {
+		item := image.HistoryResponseItem{ID: "<missing>", CreatedBy: h.CreatedBy, Comment: h.Comment}
+		if h.Created != nil {
+			item.Created = h.Created.Unix()
+		}
+		if !h.EmptyLayer && layer < len(d.Config.RootFS.DiffIDs) {
+			layer++
+			item.Size = s.layerSize(ctx, d.Config.RootFS.DiffIDs[:layer])
+		}
+		items = append(items, item)
+	}
+	slices.Reverse(items)
+	if len(items) > 0 {
+		items[0].ID, items[0].Tags = img.ID(), img.Tags()
+	}
+	return items, nil
+}
+
+// TotalSize returns what all images take on disk, with what they share counted
+// once.
+func (s *Store) TotalSize(ctx context.Context) (int64, error) {
+	all, err := s.All(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	content := map[digest.Digest]bool{}
+	chains := map[digest.Digest]bool{}
+	for _, img := range all {
+		d, err := s.Detail(ctx, img.Target, nil)
+		if err != nil {
+			s.log.Warn("size of image not known", "image", img.ID(), "err", err)
+			continue
+		}
+		total += d.Manifest.Size + d.ConfigSize
+		for _, l := range d.Layers {
+			if !content[l.Digest] {
+				content[l.Digest] = true
+				total += l.Size
+			}
+		}
+		for i := range d.Config.RootFS.DiffIDs {
+			chain := d.Config.RootFS.DiffIDs[:i+1]
+			if id := identity.ChainID(chain); !chains[id] {
+				chains[id] = true
+				total += s.layerSize(ctx, chain)
+			}
+		}
+	}
+	return total, nil
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// progressEvery is how often a pull shows how far it is.
+const progressEvery = 100 * time.Millisecond
+
+// tracker shows the layers of a pull as they come. Its goroutine ends with
+// stop.
+type tracker struct {
+	store    content.Store
+	progress Progress
+	done     chan struct{}
+	wg       sync.WaitGroup
+
+	// mu guards jobs.
+	mu   sync.Mutex
+	jobs []*job
+}
+
+// job is one layer.
+type job struct {
+	desc     ocispec.Descriptor
+	existed  bool
+	fetched  bool
+	reported int64
+}
+
+func newTracker(store content.Store, progress Progress) *tracker {
+	t := &tracker{store: store, progress: progress, done: make(chan struct{})}
+	t.wg.Go(t.watch)
+	return t
+}
+
+// handler sees every descriptor before it is fetched.
+func (t *tracker) handler() images.HandlerFunc {
+	return func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		if images.IsLayerType(desc.MediaType) {
+			t.add(ctx, desc)
+		}
+		return nil, nil
+	}
+}
+
+func (t *tracker) add(ctx context.Context, desc ocispec.Descriptor) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, j := range t.jobs {
+		if j.desc.Digest == desc.Digest {
+			return
+		}
+	}
+	j := &job{desc: desc}
+	if _, err := t.store.Info(ctx, desc.Digest); err == nil {
+		j.existed, j.fetched = true, true
+		t.show(j, "Already exists", nil)
+	} else {
+		t.show(j, "Pulling fs layer", nil)
+	}
+	t.jobs = append(t.jobs, j)
+}
+
+func (t *tracker) show(j *job, status string, p *jsonstream.Progress) {
+	if p == nil {
+		p = &jsonstream.Progress{}
+	}
+	t.progress(jsonstream.Message{ID: layerID(j.desc.Digest), Status: status, Progress: p})
+}
+
+func layerID(d digest.Digest) string { return short(d.Encoded()) }
+
+func (t *tracker) watch() {
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.done:
+			return
+		case <-tick.C:
+			t.update()
+		}
+	}
+}
+
+// update shows what changed since the last time.
+func (t *tracker) update() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, j := range t.jobs {
+		if j.fetched {
+			continue
+		}
+		status, err := t.store.Status(ctx, remotes.MakeRefKey(ctx, j.desc))
+		switch {
+		case err == nil && status.Offset != j.reported:
+			j.reported = status.Offset
+			t.show(j, "Downloading", &jsonstream.Progress{Current: status.Offset, Total: j.desc.Size})
+		case err != nil:
+			t.finish(ctx, j)
+		}
+	}
+}
+
+// finish notes that a layer without a download under way is there.
+func (t *tracker) finish(ctx context.Context, j *job) {
+	if _, err := t.store.Info(ctx, j.desc.Digest); err == nil {
+		j.fetched = true
+		t.show(j, "Download complete", nil)
+	}
+}
+
+// stop ends the showing; complete says that all layers are in place.
+func (t *tracker) stop(complete bool) {
+	close(t.done)
+	t.wg.Wait()
+	if !complete {
+		return
+	}
+	for _, j := range t.jobs {
+		if !j.fetched {
+			t.show(j, "Download complete", nil)
+		}
+		if !j.existed {
+			t.show(j, "Pull complete", nil)
+		}
+	}
+}

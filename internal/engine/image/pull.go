@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Progress takes the messages that a long operation shows its user.
+type Progress func(jsonstream.Message)
+
+// PullRequest says what to pull.
+type PullRequest struct {
+	// Name and Tag (or digest) of the image; an empty tag means latest.
+	Name, Tag string
+	// Platform to pull; nil means the engine's own.
+	Platform *ocispec.Platform
+	// Auth are the user's credentials; nil means none.
+	Auth *registry.AuthConfig
+}
+
+// Pull fetches an image from its registry and unpacks it. Registries on the
+// loopback interface are spoken to without TLS.
+func (s *Store) Pull(ctx context.Context, req PullRequest, progress Progress) error {
+	named, err := pullName(req.Name, req.Tag)
+	if err != nil {
+		return err
+	}
+	ref := reference.TagNameOnly(named).String()
+	before, _ := s.names().Get(ctx, ref)
+	resolver := newResolver(req.Auth)
+	_, desc, err := resolver.Resolve(ctx, ref)
+	if err != nil {
+		return pullError(named, err)
+	}
+	progress(jsonstream.Message{ID: pullID(named), Status: "Pulling from " + reference.Path(named)})
+	img, err := s.fetch(ctx, ref, resolver, req.Platform, progress)
+	if err != nil {
+		return pullError(named, err)
+	}
+	if before.Target.Digest != "" && before.Target.Digest != img.Target().Digest {
+		if err := s.keepDangling(ctx, images.Image{Target: before.Target}); err != nil {
+			return err
+		}
+	}
+	status := "Downloaded newer image for "
+	if before.Target.Digest == img.Target().Digest {
+		status = "Image is up to date for "
+	}
+	progress(jsonstream.Message{Status: "Digest: " + desc.Digest.String()})
+	progress(jsonstream.Message{Status: "Status: " + status + reference.FamiliarString(reference.TagNameOnly(named))})
+	s.publish(events.ActionPull, reference.FamiliarString(named), reference.FamiliarName(named), nil)
+	return s.dropDangling(ctx, img.Target().Digest)
+}
+
+func pullName(name, tag string) (reference.Named, error) {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+	}
+	switch {
+	case tag == "":
+		return reference.TagNameOnly(named), nil
+	case strings.Contains(tag, ":"):
+		named, err = reference.ParseNormalizedNamed(reference.TrimNamed(named).String() + "@" + tag)
+	default:
+		named, err = reference.WithTag(reference.TrimNamed(named), tag)
+	}
+	if err != nil {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+	}
+	return named, nil
+}
+
+func pullID(named reference.Named) string {
+	switch n := named.(type) {
+	case reference.Digested:
+		return n.Digest().String()
+	case reference.Tagged:
+		return n.Tag()
+	}
+	return "latest"
+}
+
+// fetch pulls and unpacks, showing how far it is.
+func (s *Store) fetch(ctx context.Context, ref string, resolver remotes.Resolver, platform *ocispec.Platform, progress Progress) (containerd.Image, error) {
+	matcher := s.matcher
+	if platform != nil {
+		matcher = platforms.Only(*platform)
+	}
+	jobs := newTracker(s.content(), progress)
+	img, err := s.cfg.Client.Pull(ctx, ref,
+		containerd.WithResolver(resolver),
+		containerd.WithPlatformMatcher(matcher),
+		containerd.WithPullUnpack,
+		containerd.WithPullSnapshotter(s.cfg.Snapshotter),
+		containerd.WithMaxConcurrentDownloads(3),
+		containerd.WithImageHandler(jobs.handler()),
+	)
+	jobs.stop(err == nil)
+	return img, err
+}
+
+// newResolver speaks to registries with the user's credentials.
+func newResolver(auth *registry.AuthConfig) remotes.Resolver {
+	credentials := func(string) (string, string, error) {
+		switch {
+		case auth == nil:
+			return "", "", nil
+		case auth.IdentityToken != "":
+			return "", auth.IdentityToken, nil
+		}
+		return auth.Username, auth.Password, nil
+	}
+	authorizer := docker.NewDockerAuthorizer(docker.WithAuthCreds(credentials))
+	if auth != nil && auth.RegistryToken != "" {
+		authorizer = bearer(auth.RegistryToken)
+	}
+	return docker.NewResolver(docker.ResolverOptions{
+		Hosts: docker.ConfigureDefaultRegistries(
+			docker.WithAuthorizer(authorizer),
+			docker.WithPlainHTTP(docker.MatchLocalhost),
+		),
+	})
+}
+
+// bearer authorizes with a token that the user already has.
+type bearer string
+
+func (b bearer) Authorize(_ context.Context, req *http.Request) error {
+	req.Header.Set("Authorization", "Bearer "+string(b))
+	return nil
+}
+
+func (b bearer) AddResponses(context.Context, []*http.Response) error {
+	return errdefs.ErrNotImplemented
+}
+
+// pullError puts a registry's answer in Docker's words.
+func pullError(named reference.Named, err error) error {
+	name := reference.FamiliarString(named)
+	if status, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err); ok {
+		if status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden {
+			return errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
+				"pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+				reference.FamiliarName(named)))
+		}
+	}
+	if errdefs.IsNotFound(err) {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("manifest for %s not found: manifest unknown: %v", name, err))
+	}
+	return fmt.Errorf("pull %s: %w", name, err)
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+)
+
+// Inspect describes a container; size says whether to measure it.
+func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, error) {
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return nil, err
+	}
+	r := c.snapshot()
+	args := slices.Concat(r.Config.Entrypoint, r.Config.Cmd)
+	resp := &container.InspectResponse{
+		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: args[0], Args: args[1:],
+		State: inspectState(r.State), Image: r.Image, LogPath: c.logPath(), Name: "/" + r.Name,
+		RestartCount: r.Restarts, Driver: snapshotter, Platform: "linux", ExecIDs: e.execs.of(c.id),
+		HostConfig: r.Host, Config: r.Config, Mounts: mountPoints(r),
+		NetworkSettings: e.networkSettings(r), ImageManifestDescriptor: r.Manifest,
+		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: snapshotter}}},
+	}
+	if r.Host.LogConfig.Type == "none" {
+		resp.LogPath = ""
+	}
+	if size {
+		rw, root := e.sizes(ctx, r)
+		resp.SizeRw, resp.SizeRootFs = &rw, &root
+	}
+	return resp, nil
+}
+
+func inspectState(s State) *container.State {
+	return &container.State{
+		Status: s.Status(), Running: s.Running, Paused: s.Paused, Restarting: s.Restarting, OOMKilled: s.OOMKilled,
+		Dead: s.Dead, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.Finished.Format(time.RFC3339Nano), Health: s.Health,
+	}
+}
+
+func mountPoints(r Record) []container.MountPoint {
+	points := []container.MountPoint{}
+	for _, m := range r.Mounts {
+		p := container.MountPoint{
+			Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly,
+		}
+		switch m.Type {
+		case mount.TypeVolume:
+			p.Driver = "local"
+		case mount.TypeBind:
+			p.Propagation = mount.PropagationRPrivate
+		}
+		points = append(points, p)
+	}
+	return points
+}
+
+// networkSettings describes the connection of a container; one that does not
+// run has no addresses.
+func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
+	ep := &network.EndpointSettings{}
+	if r.Endpoint != nil {
+		ep = r.Endpoint.Copy()
+	}
+	if n, err := e.Networks.Get(r.Network); err == nil {
+		ep.NetworkID = n.ID
+	}
+	s := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{r.Network: ep}}
+	if r.State.Running {
+		s.SandboxID = r.ID
+	}
+	a := r.Attached
+	if a == nil {
+		return s
+	}
+	ep.EndpointID, ep.Gateway, ep.IPAddress, ep.IPPrefixLen = r.ID, a.Gateway, a.IP, a.Bits
+	if mac, err := parseMAC(a.MAC); err == nil {
+		ep.MacAddress = mac
+	}
+	s.Ports = a.Ports
+	return s
+}
+
+func parseMAC(s string) (network.HardwareAddr, error) {
+	var mac network.HardwareAddr
+	err := mac.UnmarshalText([]byte(s))
+	return mac, err
+}
+
+// sizes returns what a container takes on disk: its own layer, and all of it.
+func (e *Engine) sizes(ctx context.Context, r Record) (rw, root int64) {
+	rw, err := e.tasks.Usage(ctx, r.ID)
+	if err != nil {
+		e.log.Debug("size of container not known", "container", short(r.ID), "err", err)
+	}
+	if size, err := e.Images.Size(ctx, r.Image); err == nil {
+		root = size
+	}
+	return rw, root + rw
+}
+
+// portSummaries are the ports of a container in a list.
+func portSummaries(r Record) []container.PortSummary {
+	ports := []container.PortSummary{}
+	if r.Attached == nil {
+		return ports
+	}
+	for p, bindings := range r.Attached.Ports {
+		if len(bindings) == 0 {
+			ports = append(ports, container.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
+		}
+		for _, b := range bindings {
+			ports = append(ports, container.PortSummary{
+				IP: b.HostIP, PrivatePort: p.Num(), PublicPort: atoi(b.HostPort), Type: string(p.Proto()),
+			})
+		}
+	}
+	slices.SortFunc(ports, func(a, b container.PortSummary) int {
+		if a.PrivatePort != b.PrivatePort {
+			return int(a.PrivatePort) - int(b.PrivatePort)
+		}
+		return strings.Compare(a.Type, b.Type)
+	})
+	return ports
+}
+

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+
+	"byre.dev/byre/internal/engine/spec"
+)
+
+// resolveMounts turns what was asked for into the container's mounts: -v and
+// --volumes-from, --mount, --tmpfs, and the image's VOLUMEs.
+func (e *Engine) resolveMounts(rec *Record) error {
+	var all []Mount
+	for _, from := range rec.Host.VolumesFrom {
+		ms, err := e.mountsFrom(from)
+		if err != nil {
+			return err
+		}
+		all = override(all, ms)
+	}
+	var own []Mount
+	for _, b := range rec.Host.Binds {
+		m, err := e.parseBind(b)
+		if err != nil {
+			return err
+		}
+		own = append(own, m)
+	}
+	for _, m := range rec.Host.Mounts {
+		resolved, err := e.resolveMount(m)
+		if err != nil {
+			return err
+		}
+		own = append(own, resolved)
+	}
+	for _, dest := range slices.Sorted(maps.Keys(rec.Host.Tmpfs)) {
+		options, err := spec.TmpfsOptions(rec.Host.Tmpfs[dest])
+		if err != nil {
+			return err
+		}
+		own = append(own, Mount{Type: mount.TypeTmpfs, Destination: path.Clean(dest), Options: options})
+	}
+	if err := checkDestinations(own); err != nil {
+		return err
+	}
+	all = override(all, own)
+	for _, dest := range slices.Sorted(maps.Keys(rec.Config.Volumes)) {
+		dest = path.Clean(dest)
+		if slices.ContainsFunc(all, func(m Mount) bool { return m.Destination == dest }) {
+			continue
+		}
+		m, err := e.volumeMount("", dest, nil)
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	rec.Mounts = all
+	return nil
+}
+
+// override adds mounts; those at the same place take the place of the older.
+func override(all, more []Mount) []Mount {
+	for _, m := range more {
+		all = slices.DeleteFunc(all, func(o Mount) bool { return o.Destination == m.Destination })
+		all = append(all, m)
+	}
+	return all
+}
+
+func checkDestinations(all []Mount) error {
+	seen := map[string]bool{}
+	for _, m := range all {
+		if !path.IsAbs(m.Destination) || m.Destination == "/" {
+			return invalid("invalid mount path: '%s' mount path must be absolute and not '/'", m.Destination)
+		}
+		if seen[m.Destination] {
+			return invalid("Duplicate mount point: %s", m.Destination)
+		}
+		seen[m.Destination] = true
+	}
+	return nil
+}
+
+// mountsFrom returns the mounts of another container: "container[:ro|:rw]".
+func (e *Engine) mountsFrom(from string) ([]Mount, error) {
+	ref, mode, _ := strings.Cut(from, ":")
+	if mode != "" && mode != "ro" && mode != "rw" {
+		return nil, invalid("invalid mode for volumes-from: %s", mode)
+	}
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return nil, err
+	}
+	var all []Mount
+	for _, m := range c.snapshot().Mounts {
+		if m.Type == mount.TypeTmpfs {
+			continue
+		}
+		m.ReadOnly = m.ReadOnly || mode == "ro"
+		// The volume goes with the container that it was made for.
+		m.Anonymous = false
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// parseBind reads -v: "[source:]destination[:mode]".
+func (e *Engine) parseBind(b string) (Mount, error) {
+	source, dest, mode, err := splitBind(b)
+	if err != nil {
+		return Mount{}, err
+	}
+	m := Mount{Type: mount.TypeBind, Source: source, Destination: path.Clean(dest), Mode: mode}
+	noCopy := false
+	for o := range strings.SplitSeq(mode, ",") {
+		switch o {
+		case "", "rw", "rprivate", "private", "consistent", "cached", "delegated":
+		case "ro":
+			m.ReadOnly = true
+		case "nocopy":
+			noCopy = true
+		case "z", "Z":
+			// Labels of SELinux: there is none between host and machine.
+		default:
+			return m, invalid(`byre does not support HostConfig.Binds: mode %q of %q`, o, b)
+		}
+	}
+	if !filepath.IsAbs(source) {
+		v, err := e.volumeMount(source, m.Destination, nil)
+		v.Mode, v.ReadOnly = mode, m.ReadOnly
+		return v, err
+	}
+	if noCopy {
+		return m, invalid("invalid volume specification: '%s': nocopy is for volumes", b)
+	}
+	m.Source = filepath.Clean(source)
+	if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, fs.ErrExist) && !isFile(m.Source) {
+		return m, invalid("error while creating mount source path '%s': %v", m.Source, err)
+	}
+	return m, nil
+}
+
+func isFile(p string) bool {
+	info, err := os.Stat(p)
+	return err == nil && !info.IsDir()
+}
+
+// splitBind takes a bind apart; the drive letter of a Windows path is part of
+// the source.
+func splitBind(b string) (source, dest, mode string, err error) {
+	drive := ""
+	if len(b) > 2 && b[1] == ':' && (b[2] == '\\' || b[2] == '/') && filepath.VolumeName(b) != "" {
+		drive, b = b[:2], b[2:]
+	}
+	parts := strings.Split(b, ":")
+	switch {
+	case len(parts) == 2:
+		source, dest = parts[0], parts[1]
+	case len(parts) == 3:
+		source, dest, mode = parts[0], parts[1], parts[2]
+	default:
+		return "", "", "", invalid("invalid volume specification: '%s'", b)
+	}
+	if source == "" || dest == "" {
+		return "", "", "", invalid("invalid volume specification: '%s'", b)
+	}
+	return drive + source, dest, mode, nil
+}
+
+// resolveMount reads --mount.
+func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
+	r := Mount{Type: m.Type, Destination: path.Clean(m.Target), ReadOnly: m.ReadOnly}
+	if m.Target == "" {
+		return r, invalid("invalid mount config for type %q: field Target must not be empty", m.Type)
+	}
+	switch m.Type {
+	case mount.TypeBind:
+		return bindMount(r, m)
+	case mount.TypeVolume:
+		var labels map[string]string
+		if m.VolumeOptions != nil {
+			labels = m.VolumeOptions.Labels
+		}
+		v, err := e.volumeMount(m.Source, r.Destination, labels)
+		v.ReadOnly = m.ReadOnly
+		return v, err
+	}
+	return tmpfsMount(r, m)
+}
+
+func bindMount(r Mount, m mount.Mount) (Mount, error) {
+	if m.Source == "" {
+		return r, invalid("invalid mount config for type \"bind\": field Source must not be empty")
+	}
+	if !filepath.IsAbs(m.Source) {
+		return r, invalid("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", m.Source)
+	}
+	r.Source = filepath.Clean(m.Source)
+	if o := m.BindOptions; o != nil {
+		r.NonRecursive = o.NonRecursive
+		if o.CreateMountpoint {
+			if err := os.MkdirAll(r.Source, 0o755); err != nil && !isFile(r.Source) {
+				return r, invalid("error while creating mount source path '%s': %v", r.Source, err)
+			}
+		}
+	}
+	if _, err := os.Stat(r.Source); err != nil {
+		return r, invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+	}
+	return r, nil
+}
+
+func tmpfsMount(r Mount, m mount.Mount) (Mount, error) {
+	if m.Source != "" {
+		return r, invalid("invalid mount config for type \"tmpfs\": field Source must not be specified")
+	}
+	o := m.TmpfsOptions
+	if o == nil {
+		return r, nil
+	}
+	if o.SizeBytes > 0 {
+		r.Options = append(r.Options, fmt.Sprintf("size=%d", o.SizeBytes))
+	}
+	if o.Mode != 0 {
+		r.Options = append(r.Options, fmt.Sprintf("mode=%o", o.Mode))
+	}
+	for _, pair := range o.Options {
+		checked, err := spec.TmpfsOptions(strings.Join(pair, "="))
+		if err != nil {
+			return r, err
+		}
+		r.Options = append(r.Options, checked...)
+	}
+	return r, nil
+}
+
+// volumeMount mounts a volume, which is made if it is missing; without a name
+// it is the container's own.
+func (e *Engine) volumeMount(name, dest string, labels map[string]string) (Mount, error) {
+	v, made, err := e.Volumes.Create(name, labels)
+	if err != nil {
+		return Mount{}, err
+	}
+	if made {
+		e.Events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+	}
+	return Mount{Type: mount.TypeVolume, Name: v.Name, Source: v.Path, Destination: dest, Anonymous: v.Anonymous}, nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Record is what is known of a container; it is what its file holds.
+type Record struct {
+	// ID and Name are what it is found by.
+	ID, Name string
+	// Created is when it was made.
+	Created time.Time
+	// Config is the request merged with the image's configuration.
+	Config *container.Config
+	// Host is the request's HostConfig with its defaults filled in.
+	Host *container.HostConfig
+	// Network is the network it is on, and Endpoint what was asked for there.
+	Network  string
+	Endpoint *network.EndpointSettings `json:",omitempty"`
+	// Image is the ID of its image; Manifest the manifest in use.
+	Image    string
+	Manifest *ocispec.Descriptor `json:",omitempty"`
+	// Mounts are resolved.
+	Mounts []Mount `json:",omitempty"`
+	// State is what it does.
+	State State
+	// Restarts counts the restarts by its policy.
+	Restarts int
+	// Stopped says that a user stopped it: policies heed it.
+	Stopped bool `json:",omitempty"`
+	// Attached is the connection of the current run.
+	Attached *Attached `json:",omitempty"`
+}
+
+// State is what a container does at present.
+type State struct {
+	Running, Paused, Restarting, Dead, OOMKilled bool
+	// Removing is true once removal has begun.
+	Removing bool
+	// PID is the first process's, in the guest.
+	PID int
+	// ExitCode and Error say how the last run ended.
+	ExitCode            int
+	Error               string
+	StartedAt, Finished time.Time
+	// Health is nil without a health check.
+	Health *container.Health `json:",omitempty"`
+}
+
+// Status is Docker's word for the state.
+func (s State) Status() container.ContainerState {
+	switch {
+	case s.Removing:
+		return container.StateRemoving
+	case s.Dead:
+		return container.StateDead
+	case s.Restarting:
+		return container.StateRestarting
+	case s.Paused:
+		return container.StatePaused
+	case s.Running:
+		return container.StateRunning
+	case s.StartedAt.IsZero():
+		return container.StateCreated
+	}
+	return container.StateExited
+}
+
+// Mount is one resolved mount of a container.
+type Mount struct {
+	// Type is bind, volume or tmpfs.
+	Type mount.Type
+	// Name is a volume's.
+	Name string `json:",omitempty"`
+	// Source is a path on the host, empty for a tmpfs.
+	Source string `json:",omitempty"`
+	// Destination is the path in the container.
+	Destination string
+	// Mode is what the user wrote behind the second colon.
+	Mode string `json:",omitempty"`
+	// ReadOnly and NonRecursive are those of the mount.
+	ReadOnly, NonRecursive bool `json:",omitempty"`
+	// Options are those of a tmpfs.
+	Options []string `json:",omitempty"`
+	// Anonymous volumes go with the container when asked to.
+	Anonymous bool `json:",omitempty"`
+}
+
+// Attached is a container's connection to its network.
+type Attached struct {
+	// Network is the network's name.
+	Network string
+	// IP, Gateway, Bits and MAC are the card's.
+	IP, Gateway netip.Addr
+	Bits        int
+	MAC         string
+	// Ports are those published, as they came out.
+	Ports network.PortMap `json:",omitempty"`
+}
+
+// clone returns a copy that shares only what never changes.
+func (r Record) clone() Record {
+	if r.State.Health != nil {
+		h := *r.State.Health
+		r.State.Health = &h
+	}
+	return r
+}
+
+const recordFile = "container.json"
+
+// writeRecord replaces the file of a container: a kill at any time leaves the
+// old one or the new one.
+func writeRecord(dir string, r Record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode container %s: %w", r.ID, err)
+	}
+	tmp := filepath.Join(dir, "."+recordFile)
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("save container %s: %w", r.ID, err)
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, recordFile)); err != nil {
+		return fmt.Errorf("save container %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+func readRecord(dir string) (Record, error) {
+	var r Record
+	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("read container %s: %w", filepath.Base(dir), err)
+	}
+	return r, nil
+}

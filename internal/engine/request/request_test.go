@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package request
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+)
+
+// paths lists the fields of a type down to what has a rule, or to leaves.
+func paths(t reflect.Type, prefix string, rules map[string]Rule) []string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t.Kind() == reflect.Array {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t.PkgPath() == "net/netip" {
+		return []string{prefix}
+	}
+	var all []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			all = append(all, paths(f.Type, prefix, rules)...)
+			continue
+		}
+		path := join(prefix, jsonName(f))
+		if _, ok := rules[path]; ok {
+			all = append(all, path)
+			continue
+		}
+		all = append(all, paths(f.Type, path, rules)...)
+	}
+	return all
+}
+
+func TestEveryFieldOfACreateRequestHasARule(t *testing.T) {
+	rules := index(Rules())
+	fields := paths(reflect.TypeFor[container.CreateRequest](), "", rules)
+	for _, f := range fields {
+		if _, ok := rules[f]; !ok {
+			t.Errorf("field %s has no rule", f)
+		}
+	}
+	for name := range rules {
+		// An empty struct has no fields to be walked into.
+		if !slices.Contains(fields, name) {
+			t.Errorf("rule for %s, which is no field", name)
+		}
+	}
+}
+
+func TestEveryFieldOfAnUpdateRequestHasARule(t *testing.T) {
+	rules := index(updateRules())
+	for _, f := range paths(reflect.TypeFor[container.UpdateConfig](), "", rules) {
+		if _, ok := rules[f]; !ok {
+			t.Errorf("field %s has no rule", f)
+		}
+	}
+}
+
+func TestRulesThatDoNotHonorSayWhy(t *testing.T) {
+	for _, r := range Rules() {
+		if r.Verdict != Honored && r.Why == "" {
+			t.Errorf("%s: %s without a reason", r.Field, r.Verdict)
+		}
+		if (r.Verdict == Partly) != (r.Allow != nil) {
+			t.Errorf("%s: %s and Allow do not go together", r.Field, r.Verdict)
+		}
+	}
+}
+
+func TestCheckNamesTheFieldItRefuses(t *testing.T) {
+	for _, tc := range []struct{ body, want string }{
+		{`{"Image":"a","HostConfig":{"PidMode":"host"}}`, "HostConfig.PidMode"},
+		{`{"Image":"a","HostConfig":{"Init":true}}`, "HostConfig.Init"},
+		{`{"Image":"a","HostConfig":{"BlkioWeight":10}}`, "HostConfig.BlkioWeight"},
+		{`{"Image":"a","HostConfig":{"Devices":[{"PathOnHost":"/dev/sda"}]}}`, "HostConfig.Devices"},
+		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"syslog"}}}`, "HostConfig.LogConfig.Type"},
+		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"json-file","Config":{"compress":"true"}}}}`, "HostConfig.LogConfig.Config"},
+		{`{"Image":"a","HostConfig":{"MemorySwappiness":60}}`, "HostConfig.MemorySwappiness"},
+		{`{"Image":"a","HostConfig":{"Mounts":[{"Type":"image","Source":"x","Target":"/x"}]}}`, "HostConfig.Mounts.Type"},
+		{`{"Image":"a","HostConfig":{"GroupAdd":["docker"]}}`, "HostConfig.GroupAdd"},
+		{`{"Image":"a","HostConfig":{"NetworkMode":"host"}}`, "HostConfig.NetworkMode"},
+		{`{"Image":"a","HostConfig":{"KernelMemory":4096}}`, "HostConfig.KernelMemory"},
+		{`{"Image":"a","Frobnicate":1}`, "Frobnicate"},
+		{`{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"172.17.0.9"}}}}}`, "NetworkingConfig.EndpointsConfig.IPAMConfig.IPv4Address"},
+	} {
+		var req container.CreateRequest
+		if err := json.Unmarshal([]byte(tc.body), &req); err != nil {
+			t.Fatal(err)
+		}
+		err := Check(&req, []byte(tc.body))
+		if err == nil || !strings.Contains(err.Error(), "byre does not support "+tc.want+":") || !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: error %v, want a refusal that names %s", tc.body, err, tc.want)
+		}
+	}
+}
+
+// What docker 28.2.2 sends for "docker run busybox true".
+const dockerRun = `{"Hostname":"","Domainname":"","User":"","AttachStdin":false,"AttachStdout":true,"AttachStderr":true,"Tty":false,
+"OpenStdin":false,"StdinOnce":false,"Env":null,"Cmd":["true"],"Image":"busybox","Volumes":{},"WorkingDir":"","Entrypoint":null,
+"OnBuild":null,"Labels":{},"HostConfig":{"Binds":null,"ContainerIDFile":"","LogConfig":{"Type":"","Config":{}},"NetworkMode":"default",
+"PortBindings":{},"RestartPolicy":{"Name":"no","MaximumRetryCount":0},"AutoRemove":false,"VolumeDriver":"","VolumesFrom":null,
+"ConsoleSize":[24,80],"CapAdd":null,"CapDrop":null,"CgroupnsMode":"","Dns":[],"DnsOptions":[],"DnsSearch":[],"ExtraHosts":null,
+"GroupAdd":null,"IpcMode":"","Cgroup":"","Links":null,"OomScoreAdj":0,"PidMode":"","Privileged":false,"PublishAllPorts":false,
+"ReadonlyRootfs":false,"SecurityOpt":null,"UTSMode":"","UsernsMode":"","ShmSize":0,"Isolation":"","CpuShares":0,"Memory":0,
+"NanoCpus":0,"CgroupParent":"","BlkioWeight":0,"BlkioWeightDevice":[],"BlkioDeviceReadBps":[],"BlkioDeviceWriteBps":[],
+"BlkioDeviceReadIOps":[],"BlkioDeviceWriteIOps":[],"CpuPeriod":0,"CpuQuota":0,"CpuRealtimePeriod":0,"CpuRealtimeRuntime":0,
+"CpusetCpus":"","CpusetMems":"","Devices":[],"DeviceCgroupRules":null,"DeviceRequests":null,"MemoryReservation":0,"MemorySwap":0,
+"MemorySwappiness":-1,"OomKillDisable":false,"PidsLimit":0,"Ulimits":[],"CpuCount":0,"CpuPercent":0,"IOMaximumIOps":0,
+"IOMaximumBandwidth":0,"MaskedPaths":null,"ReadonlyPaths":null},"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,
+"Links":null,"Aliases":null,"MacAddress":"","DriverOpts":null,"GwPriority":0,"NetworkID":"","EndpointID":"","Gateway":"","IPAddress":"",
+"IPPrefixLen":0,"IPv6Gateway":"","GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"DNSNames":null}}}}`
+
+func TestCheckAcceptsWhatDockerSendsForAPlainRun(t *testing.T) {
+	var req container.CreateRequest
+	if err := json.Unmarshal([]byte(dockerRun), &req); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(&req, []byte(dockerRun)); err != nil {
+		t.Fatal(err)
+	}
+}

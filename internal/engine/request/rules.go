@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package request
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+)
+
+// Rules are all rules for a request to create a container.
+func Rules() []Rule {
+	return slices.Concat(configRules(), hostRules(), resourceRules("HostConfig."), mountRules(), networkRules())
+}
+
+func updateRules() []Rule {
+	return append(resourceRules(""), Rule{Field: "RestartPolicy", Verdict: Honored})
+}
+
+func honored(fields ...string) []Rule {
+	rules := make([]Rule, len(fields))
+	for i, f := range fields {
+		rules[i] = Rule{Field: f, Verdict: Honored}
+	}
+	return rules
+}
+
+func configRules() []Rule {
+	return append(honored(
+		"Hostname", "Domainname", "User", "ExposedPorts", "Tty", "OpenStdin", "StdinOnce", "Env", "Cmd", "Healthcheck",
+		"Image", "Volumes", "WorkingDir", "Entrypoint", "NetworkDisabled", "Labels", "StopSignal", "StopTimeout", "Shell",
+	),
+		Rule{Field: "AttachStdin", Verdict: Harmless, Why: "kept for inspect; the client attaches by itself"},
+		Rule{Field: "AttachStdout", Verdict: Harmless, Why: "kept for inspect; the client attaches by itself"},
+		Rule{Field: "AttachStderr", Verdict: Harmless, Why: "kept for inspect; the client attaches by itself"},
+		Rule{Field: "OnBuild", Verdict: Harmless, Why: "kept for inspect; it concerns builds alone"},
+		Rule{Field: "ArgsEscaped", Verdict: Refused, Why: "it concerns Windows containers"},
+	)
+}
+
+// hostRules are those of HostConfig without Resources and Mounts.
+func hostRules() []Rule {
+	rules := honored(
+		"HostConfig.Binds", "HostConfig.PortBindings", "HostConfig.RestartPolicy", "HostConfig.AutoRemove",
+		"HostConfig.VolumesFrom", "HostConfig.ConsoleSize", "HostConfig.CapAdd", "HostConfig.CapDrop",
+		"HostConfig.CgroupnsMode", "HostConfig.Dns", "HostConfig.DnsOptions", "HostConfig.DnsSearch",
+		"HostConfig.ExtraHosts", "HostConfig.OomScoreAdj", "HostConfig.Privileged", "HostConfig.PublishAllPorts",
+		"HostConfig.ReadonlyRootfs", "HostConfig.SecurityOpt", "HostConfig.Tmpfs", "HostConfig.ShmSize",
+		"HostConfig.Sysctls", "HostConfig.Umask", "HostConfig.MaskedPaths", "HostConfig.ReadonlyPaths",
+	)
+	return append(rules,
+		Rule{Field: "HostConfig.ContainerIDFile", Verdict: Harmless, Why: "the client writes the file"},
+		Rule{Field: "HostConfig.LogConfig.Type", Verdict: Partly, Why: "the log drivers are json-file and none", Allow: oneOf("json-file", "none")},
+		Rule{Field: "HostConfig.LogConfig.Config", Verdict: Partly, Why: "the options of json-file are max-size and max-file", Allow: allowLogOptions},
+		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "the networks are bridge and none", Allow: oneOf("default", "bridge", "none")},
+		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
+		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre. are byre's own", Allow: allowAnnotations},
+		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "give groups by number", Allow: allowGroups},
+		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own, the mode is private", Allow: oneOf("private", "shareable")},
+		Rule{Field: "HostConfig.Cgroup", Verdict: Refused, Why: "every container has a machine of its own"},
+		Rule{Field: "HostConfig.Links", Verdict: Refused, Why: "links are deprecated, containers of a network find each other by name"},
+		Rule{Field: "HostConfig.PidMode", Verdict: Refused, Why: "every container has a machine of its own"},
+		Rule{Field: "HostConfig.StorageOpt", Verdict: Refused, Why: "the size of the writable layer cannot be set"},
+		Rule{Field: "HostConfig.UTSMode", Verdict: Refused, Why: "every container has a machine of its own"},
+		Rule{Field: "HostConfig.UsernsMode", Verdict: Partly, Why: "there are no user namespaces, the machine is the boundary", Allow: oneOf("host")},
+		Rule{Field: "HostConfig.Runtime", Verdict: Partly, Why: "the runtime is io.containerd.byre.v1", Allow: oneOf("io.containerd.byre.v1", "byre")},
+		Rule{Field: "HostConfig.Isolation", Verdict: Partly, Why: "the isolation is that of a machine per container", Allow: oneOf("default")},
+		Rule{Field: "HostConfig.Init", Verdict: Refused, Why: "there is no init to put before the command; use an image that has one"},
+	)
+}
+
+func resourceRules(prefix string) []Rule {
+	rules := honored("CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
+		"MemoryReservation", "MemorySwap", "PidsLimit", "Ulimits")
+	machine := "the guest's disks are the machine's own"
+	windows := "it concerns Windows containers"
+	rules = append(rules,
+		Rule{Field: "CgroupParent", Verdict: Refused, Why: "every container has a machine of its own"},
+		Rule{Field: "BlkioWeight", Verdict: Refused, Why: machine},
+		Rule{Field: "BlkioWeightDevice", Verdict: Refused, Why: machine},
+		Rule{Field: "BlkioDeviceReadBps", Verdict: Refused, Why: machine},
+		Rule{Field: "BlkioDeviceWriteBps", Verdict: Refused, Why: machine},
+		Rule{Field: "BlkioDeviceReadIOps", Verdict: Refused, Why: machine},
+		Rule{Field: "BlkioDeviceWriteIOps", Verdict: Refused, Why: machine},
+		Rule{Field: "CpuRealtimePeriod", Verdict: Refused, Why: "control groups of version 2 have no realtime scheduling"},
+		Rule{Field: "CpuRealtimeRuntime", Verdict: Refused, Why: "control groups of version 2 have no realtime scheduling"},
+		Rule{Field: "Devices", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
+		Rule{Field: "DeviceCgroupRules", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
+		Rule{Field: "DeviceRequests", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
+		Rule{Field: "MemorySwappiness", Verdict: Partly, Why: "control groups of version 2 have no swappiness", Allow: isMinusOne},
+		Rule{Field: "OomKillDisable", Verdict: Refused, Why: "control groups of version 2 cannot switch the OOM killer off"},
+		Rule{Field: "CpuCount", Verdict: Refused, Why: windows},
+		Rule{Field: "CpuPercent", Verdict: Refused, Why: windows},
+		Rule{Field: "IOMaximumIOps", Verdict: Refused, Why: windows},
+		Rule{Field: "IOMaximumBandwidth", Verdict: Refused, Why: windows},
+	)
+	for i := range rules {
+		rules[i].Field = prefix + rules[i].Field
+	}
+	return rules
+}
+
+func mountRules() []Rule {
+	m := "HostConfig.Mounts."
+	rules := honored(m+"Source", m+"Target", m+"ReadOnly", m+"BindOptions.NonRecursive", m+"BindOptions.CreateMountpoint",
+		m+"VolumeOptions.NoCopy", m+"VolumeOptions.Labels", m+"TmpfsOptions.SizeBytes", m+"TmpfsOptions.Mode", m+"TmpfsOptions.Options")
+	return append(rules,
+		Rule{Field: m + "Type", Verdict: Partly, Why: "the types of mounts are bind, volume and tmpfs", Allow: oneOf(mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs)},
+		Rule{Field: m + "Consistency", Verdict: Harmless, Why: "a share is always consistent"},
+		Rule{Field: m + "BindOptions.Propagation", Verdict: Partly, Why: "mounts do not propagate between host and guest, the mode is rprivate", Allow: oneOf(mount.PropagationRPrivate, mount.PropagationPrivate)},
+		Rule{Field: m + "BindOptions.ReadOnlyNonRecursive", Verdict: Refused, Why: "a read-only share is read-only all the way down"},
+		Rule{Field: m + "BindOptions.ReadOnlyForceRecursive", Verdict: Harmless, Why: "a read-only share is read-only all the way down"},
+		Rule{Field: m + "VolumeOptions.Subpath", Verdict: Refused, Why: "a volume is mounted as a whole"},
+		Rule{Field: m + "VolumeOptions.DriverConfig.Name", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
+		Rule{Field: m + "VolumeOptions.DriverConfig.Options", Verdict: Refused, Why: "the volume driver takes no options"},
+		Rule{Field: m + "ImageOptions.Subpath", Verdict: Refused, Why: "images are not mounted"},
+		Rule{Field: m + "ClusterOptions", Verdict: Refused, Why: "there is no swarm"},
+	)
+}
+
+func networkRules() []Rule {
+	e := "NetworkingConfig.EndpointsConfig."
+	output := "an answer of the daemon, ignored in requests as dockerd does"
+	rules := honored(e+"MacAddress", e+"Aliases")
+	rules = append(rules,
+		Rule{Field: e + "IPAMConfig.IPv4Address", Verdict: Refused, Why: "addresses on the network bridge are given by byre"},
+		Rule{Field: e + "IPAMConfig.IPv6Address", Verdict: Refused, Why: "byre's networks carry IPv4 only"},
+		Rule{Field: e + "IPAMConfig.LinkLocalIPs", Verdict: Refused, Why: "addresses on the network bridge are given by byre"},
+		Rule{Field: e + "Links", Verdict: Refused, Why: "links are deprecated, containers of a network find each other by name"},
+		Rule{Field: e + "DriverOpts", Verdict: Refused, Why: "the network bridge takes no options"},
+		Rule{Field: e + "GwPriority", Verdict: Harmless, Why: "there is one network"},
+	)
+	for _, f := range []string{
+		"NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway",
+		"GlobalIPv6Address", "GlobalIPv6PrefixLen", "DNSNames",
+	} {
+		rules = append(rules, Rule{Field: e + f, Verdict: Harmless, Why: output})
+	}
+	return rules
+}
+
+// oneOf allows the values given.
+func oneOf[T ~string](values ...T) func(any) bool {
+	return func(v any) bool {
+		s := asString(v)
+		return slices.ContainsFunc(values, func(ok T) bool { return strings.EqualFold(string(ok), s) })
+	}
+}
+
+func asString(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case container.NetworkMode:
+		return string(v)
+	case container.IpcMode:
+		return string(v)
+	case container.UsernsMode:
+		return string(v)
+	case container.Isolation:
+		return string(v)
+	case mount.Type:
+		return string(v)
+	case mount.Propagation:
+		return string(v)
+	}
+	return "\x00"
+}
+
+func isMinusOne(v any) bool {
+	p, ok := v.(*int64)
+	return ok && p != nil && *p == -1
+}
+
+func allowLogOptions(v any) bool {
+	options, ok := v.(map[string]string)
+	for name := range options {
+		ok = ok && (name == "max-size" || name == "max-file")
+	}
+	return ok
+}
+
+func allowAnnotations(v any) bool {
+	annotations, ok := v.(map[string]string)
+	for name := range annotations {
+		ok = ok && !strings.HasPrefix(name, "dev.byre.")
+	}
+	return ok
+}
+
+func allowGroups(v any) bool {
+	groups, ok := v.([]string)
+	return ok && !slices.ContainsFunc(groups, func(g string) bool {
+		return g == "" || strings.Trim(g, "0123456789") != ""
+	})
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sync/errgroup"
+
+	"byre.dev/byre/internal/engine/spec"
+	"byre.dev/byre/internal/engine/stream"
+	"byre.dev/byre/internal/engine/task"
+	"byre.dev/byre/internal/shimapi"
+)
+
+// Start starts a container. It returns when its process runs; errdefs'
+// ErrNotModified says that it ran already.
+func (e *Engine) Start(ctx context.Context, ref string) error {
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return err
+	}
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.unlock()
+	r := c.snapshot()
+	switch {
+	case r.State.Removing, r.State.Dead:
+		return conflict("container is marked for removal and cannot be started")
+	case r.State.Paused:
+		return conflict("cannot start a paused container, try unpause instead")
+	case r.State.Running && !r.State.Restarting:
+		return errdefs.ErrNotModified.WithMessage("container " + r.ID + " is already running")
+	}
+	c.endRestart()
+	err = e.startLocked(ctx, c)
+	if err != nil && r.Host.AutoRemove {
+		return errors.Join(err, e.removeLocked(context.WithoutCancel(ctx), c, RemoveOptions{Volumes: true}))
+	}
+	return err
+}
+
+// startLocked starts a container whose op is held.
+func (e *Engine) startLocked(ctx context.Context, c *Container) error {
+	t := newTimeline()
+	// A client that goes away does not leave half a container behind.
+	ctx = context.WithoutCancel(ctx)
+	attached, pid, err := e.boot(ctx, c, t)
+	if err != nil {
+		return e.startFailed(ctx, c, err)
+	}
+	run := &run{cleared: make(chan struct{})}
+	c.mu.Lock()
+	c.current = run
+	err = c.updateLocked(func(r *Record) {
+		r.Attached, r.Stopped = attached, false
+		r.State = State{Running: true, PID: int(pid), StartedAt: time.Now().UTC(), Health: firstHealth(r.Config)}
+	})
+	ended := c.stdinEnded
+	c.mu.Unlock()
+	if err != nil {
+		c.log.Error("container not saved", "err", err)
+	}
+	if ended {
+		e.closeStdin(c)
+	}
+	e.follow(c, run)
+	e.watchHealth(c, run)
+	e.publish(c, events.ActionStart, nil)
+	c.log.Info("container started", "took", t.total(), "stages", t.stages())
+	return nil
+}
+
+// boot connects the container and creates and starts its task. When it fails,
+// the network is as before; the streams stay for the next attempt.
+func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached *Attached, pid uint32, err error) {
+	r := c.snapshot()
+	hub, settings, attached, err := e.connectAndOpen(ctx, c, r)
+	t.mark("network")
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.disconnect(ctx, r))
+		}
+	}()
+	in := e.specInput(r)
+	in.Network = settings
+	s, err := spec.Build(in)
+	if err != nil {
+		return nil, 0, err
+	}
+	io := task.Stdio{Terminal: r.Config.Tty}
+	io.Stdin, io.Stdout, io.Stderr = hub.Paths()
+	hub.Run()
+	t.mark("spec")
+	if _, err = e.tasks.Create(ctx, r.ID, s, io); err != nil {
+		return nil, 0, err
+	}
+	hub.Opened()
+	t.mark("create")
+	pid, err = e.tasks.Start(ctx, r.ID, "")
+	t.mark("start")
+	if err != nil {
+		e.tasks.Clean(ctx, r.ID)
+	}
+	return attached, pid, err
+}
+
+// connectAndOpen connects the network while the streams are opened.
+func (e *Engine) connectAndOpen(ctx context.Context, c *Container, r Record) (hub *stream.Hub, settings shimapi.Network, attached *Attached, err error) {
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		settings, attached, err = e.connect(ctx, r)
+		return err
+	})
+	g.Go(func() (err error) {
+		hub, err = c.streams()
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, settings, nil, errors.Join(err, e.disconnect(ctx, r))
+	}
+	return hub, settings, attached, nil
+}
+
+// startFailed notes why a container did not start.
+func (e *Engine) startFailed(ctx context.Context, c *Container, cause error) error {
+	err, code := startError(cause)
+	c.note(func(r *Record) {
+		r.State.Running, r.State.Restarting, r.State.PID = false, false, 0
+		r.State.ExitCode, r.State.Error = code, err.Error()
+		r.Attached = nil
+	})
+	if closeErr := c.closeStreams(); closeErr != nil {
+		c.log.Warn("streams not closed", "err", closeErr)
+	}
+	e.publish(c, events.ActionDie, map[string]string{"exitCode": fmt.Sprint(code)})
+	return err
+}
+
+// specInput is a container as package spec takes it; the network is still
+// missing.
+func (e *Engine) specInput(r Record) spec.Container {
+	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Seccomp: defaultSeccomp}
+	for _, m := range r.Mounts {
+		in.Mounts = append(in.Mounts, spec.Mount{
+			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,
+			NonRecursive: m.NonRecursive, Options: m.Options,
+		})
+	}
+	return in
+}
+
+// endRestart ends a wait for the next restart, if there is one.
+func (c *Container) endRestart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noRestart != nil {
+		close(c.noRestart)
+		c.noRestart = nil
+	}
+}
+
+func firstHealth(cfg *container.Config) *container.Health {
+	if !hasHealthcheck(cfg) {
+		return nil
+	}
+	return &container.Health{Status: container.Starting}
+}

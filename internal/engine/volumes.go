@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"io/fs"
+	"path/filepath"
+
+	"github.com/moby/moby/api/types/events"
+
+	"byre.dev/byre/internal/engine/filter"
+	"byre.dev/byre/internal/engine/volume"
+)
+
+// CreateVolume returns the volume of that name, made if it is missing.
+func (e *Engine) CreateVolume(name string, labels map[string]string) (volume.Volume, error) {
+	v, made, err := e.Volumes.Create(name, labels)
+	if made {
+		e.Events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+	}
+	return v, err
+}
+
+// ListVolumes returns the volumes that match the filters.
+func (e *Engine) ListVolumes(f filter.Args) ([]volume.Volume, error) {
+	if err := f.Check("dangling", "driver", "label", "name"); err != nil {
+		return nil, err
+	}
+	var list []volume.Volume
+	for _, v := range e.Volumes.List() {
+		if f.Has("dangling") {
+			want, err := f.Bool("dangling", false)
+			if err != nil {
+				return nil, err
+			}
+			if want != (len(e.volumeUsers(v.Name)) == 0) {
+				continue
+			}
+		}
+		if f.Exact("driver", "local") && f.Match("name", v.Name) && f.Labels("label", v.Labels) {
+			list = append(list, v)
+		}
+	}
+	return list, nil
+}
+
+// PruneVolumes removes the volumes that no container mounts: anonymous ones,
+// or all of them with the filter all.
+func (e *Engine) PruneVolumes(f filter.Args) (removed []string, freed uint64, err error) {
+	removed = []string{}
+	if err := f.Check("all", "label"); err != nil {
+		return nil, 0, err
+	}
+	all, err := f.Bool("all", false)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, v := range e.Volumes.List() {
+		if !all && !v.Anonymous || !f.Labels("label", v.Labels) || len(e.volumeUsers(v.Name)) > 0 {
+			continue
+		}
+		size := dirSize(v.Path)
+		if err := e.RemoveVolume(v.Name, false); err != nil {
+			return removed, freed, err
+		}
+		removed = append(removed, v.Name)
+		freed += uint64(size)
+	}
+	return removed, freed, nil
+}
+
+// dirSize adds up the files of a directory; what cannot be read counts nothing.
+func dirSize(dir string) int64 {
+	var total int64
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			total += info.Size()
+		}
+		return nil
+	})
+	return total
+}
