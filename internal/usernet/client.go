@@ -38,7 +38,8 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 	}
 	if info.Version != Version {
 		c.Close()
-		return nil, fmt.Errorf("network %s is served by process %d of another version of byre (protocol %d, here %d): stop its containers, then stop that process: %w",
+		return nil, fmt.Errorf("network %s is served by process %d of another version of byre "+
+			"(protocol %d, here %d): stop its containers, then stop that process: %w",
 			info.Config.Name, info.PID, info.Version, Version, errdefs.ErrFailedPrecondition)
 	}
 	return c, nil

@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"byre.dev/byre/internal/usernet"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 // query asks the network's DNS from a guest; the answer's addresses and names

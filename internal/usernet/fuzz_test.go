@@ -8,8 +8,9 @@ import (
 	"net/netip"
 	"testing"
 
-	"byre.dev/byre/internal/usernet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 // FuzzNoFrameBringsTheNetworkDown sends what a guest may send, its own

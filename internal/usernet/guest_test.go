@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"byre.dev/byre/internal/usernet"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -28,6 +27,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 // guest is a netstack of its own behind a NIC that speaks QEMU's framing: all

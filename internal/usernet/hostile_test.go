@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"byre.dev/byre/internal/usernet"
 	"golang.org/x/net/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 // udpFrame is an Ethernet frame with a UDP datagram in it.

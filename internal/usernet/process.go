@@ -15,8 +15,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"byre.dev/byre/internal/lockfile"
 	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/lockfile"
 )
 
 // The files of a network's directory, beside the endpoints' sockets.
@@ -179,10 +180,16 @@ func (c *Client) check(ctx context.Context, want Config) error {
 	got := info.Config
 	got.Dir, got.Log, got.IdleExit = want.Dir, want.Log, want.IdleExit
 	if got != want {
-		return fmt.Errorf("network %s runs already with subnet %s, gateway %s, MTU %d, internal %t; subnet %s, gateway %s, MTU %d, internal %t are wanted: remove its containers first: %w",
-			want.Name, got.Subnet, got.Gateway, got.MTU, got.Internal, want.Subnet, want.Gateway, want.MTU, want.Internal, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("network %s runs already with %s; %s is wanted: remove its containers first: %w",
+			want.Name, got.summary(), want.summary(), errdefs.ErrFailedPrecondition)
 	}
 	return nil
+}
+
+// summary is what tells configurations of a network apart.
+func (c Config) summary() string {
+	return fmt.Sprintf("subnet %s, gateway %s, MTU %d, internal %t, host denied %t",
+		c.Subnet, c.Gateway, c.MTU, c.Internal, c.NoHost)
 }
 
 // start starts the process and waits until it answers.
@@ -216,7 +223,8 @@ func start(ctx context.Context, exe string, args []string, cfg Config) (*Client,
 		case err := <-exited:
 			return nil, fmt.Errorf("network %s: its process ended at once (%w): %s", cfg.Name, exitError(err), tail(logPath))
 		case <-ctx.Done():
-			return nil, fmt.Errorf("network %s: its process %d does not answer: %w: %s", cfg.Name, cmd.Process.Pid, ctx.Err(), tail(logPath))
+			return nil, fmt.Errorf("network %s: its process %d does not answer: %w: %s",
+				cfg.Name, cmd.Process.Pid, ctx.Err(), tail(logPath))
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -18,8 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"byre.dev/byre/internal/usernet"
 	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 // TestMain lets the test program be the network's process too.

@@ -55,10 +55,13 @@ func (m *PortMapping) complete() error {
 		m.Proto = "tcp"
 	}
 	if m.Proto != "tcp" && m.Proto != "udp" {
-		return fmt.Errorf("publish port %d/%s: only tcp and udp can be published: %w", m.GuestPort, m.Proto, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("publish port %d/%s: only tcp and udp can be published: %w",
+			m.GuestPort, m.Proto, errdefs.ErrInvalidArgument)
 	}
-	if m.GuestPort == 0 || (m.HostPortEnd != 0 && m.HostPortEnd < m.HostPort) || (m.HostPort == 0 && m.HostPortEnd != 0) {
-		return fmt.Errorf("publish %d-%d:%d/%s: not a range of ports: %w", m.HostPort, m.HostPortEnd, m.GuestPort, m.Proto, errdefs.ErrInvalidArgument)
+	badRange := m.HostPortEnd != 0 && (m.HostPort == 0 || m.HostPortEnd < m.HostPort)
+	if m.GuestPort == 0 || badRange {
+		return fmt.Errorf("publish %d-%d:%d/%s: not a range of ports: %w",
+			m.HostPort, m.HostPortEnd, m.GuestPort, m.Proto, errdefs.ErrInvalidArgument)
 	}
 	if !m.HostIP.IsValid() {
 		m.HostIP = netip.IPv4Unspecified()
@@ -131,7 +134,8 @@ func publishError(m *PortMapping, at netip.AddrPort, err error) error {
 		return fmt.Errorf("%s: port %d on %s is already in use: choose another host port or stop what listens there: %w",
 			what, at.Port(), at.Addr(), ErrPortInUse)
 	case errors.Is(err, errAccess):
-		return fmt.Errorf("%s: this account may not listen on port %d: choose one from 1024 up, or allow lower ones on this host (Linux: sysctl net.ipv4.ip_unprivileged_port_start): %w",
+		return fmt.Errorf("%s: this account may not listen on port %d: choose one from 1024 up, or allow lower ones "+
+			"on this host (Linux: sysctl net.ipv4.ip_unprivileged_port_start): %w",
 			what, at.Port(), errdefs.ErrPermissionDenied)
 	case errors.Is(err, errNoAddress):
 		return fmt.Errorf("%s: this host has no address %s: %w", what, at.Addr(), errdefs.ErrInvalidArgument)

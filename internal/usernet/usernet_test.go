@@ -13,9 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"byre.dev/byre/internal/usernet"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 func TestGuestReachesTheHostsLoopbackThroughTheGateway(t *testing.T) {
