@@ -39,14 +39,15 @@ type container struct {
 
 // create makes the container with its init process waiting for start.
 func (s *Service) create(ctx context.Context, c *container, rawSpec []byte) error {
-	spec, sysctls, err := adaptSpec(rawSpec, c.id, c.init.io.terminal)
+	rootfs := filepath.Join(c.bundle, "rootfs")
+	spec, sysctls, err := adaptSpec(rawSpec, c.id, rootfs, c.init.io.terminal)
 	if err != nil {
 		return err
 	}
 	if err := netcfg.SetSysctls(sysctls); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(c.bundle, "rootfs"), 0o755); err != nil {
+	if err := os.MkdirAll(rootfs, 0o755); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(c.bundle, "config.json"), spec, 0o600); err != nil {
@@ -147,8 +148,13 @@ func (c *container) launchExec(ctx context.Context, p *process) (<-chan reap.Exi
 		return nil, 0, err
 	}
 	defer os.RemoveAll(dir)
+	_, initPid := c.init.state()
+	process, err := resolveExecUser(p.spec, fmt.Sprintf("/proc/%d/root", initPid))
+	if err != nil {
+		return nil, 0, err
+	}
 	spec, pidFile := filepath.Join(dir, "process.json"), filepath.Join(dir, "pid")
-	if err := os.WriteFile(spec, p.spec, 0o600); err != nil {
+	if err := os.WriteFile(spec, process, 0o600); err != nil {
 		return nil, 0, err
 	}
 	args := []string{"--detach", "--process", spec, "--pid-file", pidFile}

@@ -20,9 +20,9 @@ const cgroupParent = "/byre"
 // adaptSpec turns the host's OCI specification into one for this guest: the
 // root file system is the one mounted in the container's directory, the cgroup
 // is below cgroupParent, and the network namespace is the machine's own, which
-// is why its sysctls are applied to the machine. It returns the sysctls to
-// apply. Everything else is the host's word.
-func adaptSpec(raw []byte, id string, terminal bool) (adapted []byte, sysctls map[string]string, err error) {
+// is why its sysctls are applied to the machine. A user name is resolved in
+// rootfs. It returns the sysctls to apply. Everything else is the host's word.
+func adaptSpec(raw []byte, id, rootfs string, terminal bool) (adapted []byte, sysctls map[string]string, err error) {
 	spec := object{}
 	if err := json.Unmarshal(raw, &spec); err != nil {
 		return nil, nil, fmt.Errorf("read OCI specification: %w: %w", err, errdefs.ErrInvalidArgument)
@@ -36,6 +36,9 @@ func adaptSpec(raw []byte, id string, terminal bool) (adapted []byte, sysctls ma
 	root.set("path", "rootfs")
 	linux.set("cgroupsPath", path.Join(cgroupParent, id))
 	process.set("terminal", terminal)
+	if err := resolveUser(process, rootfs); err != nil {
+		return nil, nil, err
+	}
 	if err := machineNetwork(linux); err != nil {
 		return nil, nil, err
 	}

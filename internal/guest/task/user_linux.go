@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+)
+
+// maxAccounts bounds what is read of an image's passwd and group files.
+const maxAccounts = 8 << 20
+
+// specUser is process.user of an OCI specification. Username is Windows' in the
+// specification; here it carries a user that the host could not resolve, as
+// Docker writes one: "user[:group]", each a name or a number.
+type specUser struct {
+	UID            uint32   `json:"uid"`
+	GID            uint32   `json:"gid"`
+	Umask          *uint32  `json:"umask,omitempty"`
+	AdditionalGids []uint32 `json:"additionalGids,omitempty"`
+	Username       string   `json:"username,omitempty"`
+}
+
+// resolveUser replaces a process's user name by the numbers that it has in the
+// container's own passwd and group files, found below root. A process without
+// a user name is left alone.
+func resolveUser(process object, root string) error {
+	var u specUser
+	if err := process.get("user", &u); err != nil || u.Username == "" {
+		return err
+	}
+	passwd, err := openAccounts(root, "etc/passwd")
+	if err != nil {
+		return err
+	}
+	defer passwd.Close()
+	group, err := openAccounts(root, "etc/group")
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+	found, err := user.GetExecUser(u.Username, nil, passwd, group)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	u.UID, u.GID, u.Username = uint32(found.Uid), uint32(found.Gid), ""
+	for _, g := range found.Sgids {
+		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+	}
+	process.set("user", u)
+	return nil
+}
+
+// resolveExecUser does the same for an exec's process.
+func resolveExecUser(raw []byte, root string) ([]byte, error) {
+	process := object{}
+	if err := json.Unmarshal(raw, &process); err != nil {
+		return nil, fmt.Errorf("read exec's process: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if err := resolveUser(process, root); err != nil {
+		return nil, err
+	}
+	return json.Marshal(process)
+}
+
+// openAccounts opens a file of a container without leaving its root, whatever
+// its symlinks say. A file that is missing is empty.
+func openAccounts(root, name string) (io.ReadCloser, error) {
+	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open root file system: %w", err)
+	}
+	defer dir.Close()
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return io.NopCloser(io.LimitReader(nothing{}, 0)), nil
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: "/" + name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), "/"+name)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("/%s is no file: %w", name, errdefs.ErrInvalidArgument), err, f.Close())
+	}
+	return accounts{io.LimitReader(f, maxAccounts), f}, nil
+}
+
+// accounts is a bounded file.
+type accounts struct {
+	io.Reader
+	io.Closer
+}
+
+// nothing reads nothing.
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
