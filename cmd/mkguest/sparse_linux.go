@@ -3,40 +3,19 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
-	"hash"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// sparseBlock is the unit in which a sparse file is hashed.
-const sparseBlock = 4096
-
-// hashBlocks adds every block that is not all zeros to h, behind its offset as
-// eight bytes, big-endian. Which of the zeros are holes makes no difference.
-func hashBlocks(h hash.Hash, f *os.File) error {
-	buf, zero := make([]byte, sparseBlock), make([]byte, sparseBlock)
-	for off := int64(0); ; {
-		next, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // nothing but a hole is left
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		off = next &^ (sparseBlock - 1)
-		n, err := f.ReadAt(buf, off)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if b := buf[:n]; !bytes.Equal(b, zero[:n]) {
-			h.Write(binary.BigEndian.AppendUint64(nil, uint64(off)))
-			h.Write(b)
-		}
-		off += sparseBlock
+// nextData returns the offset of the first byte at or behind off that is not in
+// a hole, io.EOF when there is none.
+func nextData(f *os.File, off int64) (int64, error) {
+	next, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return 0, io.EOF
 	}
+	return next, err
 }

@@ -326,3 +326,21 @@ func (g guarded) Write(b []byte) (int, error) {
 	defer g.p.mu.Unlock()
 	return g.into.Write(b)
 }
+
+// ExecTo adds a process whose standard output is a stream that the test has
+// opened itself; it has no others.
+func (m *Machine) ExecTo(id, execID, stdout string, args ...string) *Process {
+	m.tb.Helper()
+	raw, err := json.Marshal(Spec(args...).Process)
+	if err != nil {
+		m.tb.Fatal(err)
+	}
+	_, err = m.Task.Exec(m.Context(), &taskapi.ExecProcessRequest{
+		ID: id, ExecID: execID, Stdout: stdout,
+		Spec: &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Process", Value: raw},
+	})
+	if err != nil {
+		m.tb.Fatalf("exec: %v", err)
+	}
+	return &Process{m: m, ID: id, ExecID: execID}
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package guesttest_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"byre.dev/byre/internal/guest/guesttest"
+	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/memfs"
+	"byre.dev/byre/internal/p9/p9srv"
+)
+
+// TestShares mounts shares over a port of their own and over the link, and has
+// a container work on them.
+func TestShares(t *testing.T) {
+	m := guesttest.Boot(t, guesttest.Config{
+		Disks:  []guesttest.Disk{{Path: guesttest.BusyboxDisk(t), ReadOnly: true}, {Path: guesttest.ScratchDisk(t)}},
+		Shares: []string{"one"},
+	})
+	m.Connect()
+	if f := m.Greet().Features; !slices.Contains(f, guestapi.FeaturePort9P) {
+		t.Logf("features %v: shares are relayed", f)
+	}
+	m.Renew()
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait) // before what ends them is registered, so after it runs
+	serve := func(conn net.Conn) {
+		srv := &p9srv.Server{Root: memfs.New().Root()}
+		wg.Go(func() { srv.Serve(context.WithoutCancel(t.Context()), conn) })
+		t.Cleanup(func() { conn.Close() })
+	}
+	serve(m.SharePort("one"))
+	l, err := m.Session.Listen(guestapi.PortShare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Go(func() { acceptShare(t, m, l, serve) })
+	for name, transport := range map[string]guestapi.Share_Transport{"one": guestapi.Share_VIRTIO_PORT, "two": guestapi.Share_LINK} {
+		t.Run(transport.String(), func(t *testing.T) { useShare(t, m, name, transport) })
+	}
+	l.Close()
+	m.Session.Close()
+}
+
+// acceptShare serves the one share that the guest opens over the link.
+func acceptShare(t *testing.T, m *guesttest.Machine, l net.Listener, serve func(net.Conn)) {
+	c, err := l.Accept()
+	if err != nil {
+		return
+	}
+	p, err := guestapi.ReadPreface(c, guestapi.PortShare, m.Secret)
+	if err != nil || p.Name != "two" {
+		t.Errorf("preface %v, %v", p, err)
+	}
+	if err := guestapi.Accept(c); err != nil {
+		t.Error(err)
+	}
+	serve(c)
+}
+
+func useShare(t *testing.T, m *guesttest.Machine, name string, transport guestapi.Share_Transport) {
+	target := guestapi.RuntimeDir + "/shares/" + name
+	share := &guestapi.Share{Name: name, Transport: transport, Cache: "loose", Msize: 512 << 10}
+	_, err := m.Guest.Mount(m.Context(), &guestapi.MountRequest{Mounts: []*guestapi.Mount{
+		{Target: target, Source: &guestapi.Mount_Share{Share: share}, Options: []string{"nodev"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.MountRoot("share" + name)
+	spec := guesttest.Spec("sh", "-c",
+		"cd /mnt && head -c 3000000 /dev/zero >big && sync && mkdir d && echo hello >d/file && mv d/file d/moved && stat -c %s big && cat d/moved && ls d")
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/mnt", Type: "bind", Source: target, Options: []string{"rbind"}})
+	p, err := m.Create("share"+name, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.Wait()
+	if out, errs := p.Delete(); out != "3000000\nhello\nmoved\n" {
+		t.Errorf("output %q, errors %q", out, errs)
+	}
+	if _, err := m.Guest.Unmount(m.Context(), &guestapi.UnmountRequest{Targets: []string{target}, Sync: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNetworkIsConfigured(t *testing.T) {
+	m := start(t)
+	r := &guestapi.NetworkRequest{
+		Links: []*guestapi.Link{{
+			Mac: []byte{0x02, 0, 0, 1, 2, 3}, Addresses: []string{"10.0.2.15/24", "fd00::15/64"}, Gateway: "10.0.2.2", Mtu: 1400,
+		}},
+		Nameservers: []string{"10.0.2.3"}, Search: []string{"example.org"}, ResolvOptions: []string{"ndots:0"},
+		Hosts:    []*guestapi.HostEntry{{Address: "10.0.2.15", Names: []string{"box", "box.example.org"}}},
+		Hostname: "box", Sysctls: map[string]string{"ipv4.ip_default_ttl": "77"},
+	}
+	if _, err := m.Guest.ConfigureNetwork(m.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []*guestapi.NetworkRequest{
+		{Sysctls: map[string]string{"../kernel/hostname": "x"}},
+		{Hosts: []*guestapi.HostEntry{{Address: "1.2.3.4", Names: []string{"a\nb"}}}},
+		{Links: []*guestapi.Link{{Addresses: []string{"nonsense"}}}},
+	} {
+		if _, err := m.Guest.ConfigureNetwork(m.Context(), bad); !errdefs.IsInvalidArgument(errgrpc.ToNative(err)) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	m.MountRoot("net")
+	spec := guesttest.Spec("sh", "-c", `ip -o addr show eth0 | awk '{print $4}'; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu /proc/sys/net/ipv4/ip_default_ttl; ip route | head -1; cat /mnt/resolv.conf /mnt/hostname; grep box /mnt/hosts; ping -c 1 -W 5 10.0.2.2 >/dev/null && echo reached`)
+	spec.Process.Capabilities.Bounding = append(spec.Process.Capabilities.Bounding, "CAP_NET_RAW")
+	spec.Process.Capabilities.Effective = spec.Process.Capabilities.Bounding
+	spec.Process.Capabilities.Permitted = spec.Process.Capabilities.Bounding
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/mnt", Type: "bind", Source: guestapi.RuntimeDir + "/etc", Options: []string{"bind", "ro"}})
+	p, err := m.Create("net", spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Start()
+	p.Wait()
+	out, errs := p.Delete()
+	want := "10.0.2.15/24\nfd00::15/64\nfe80::ff:fe01:203/64\n02:00:00:01:02:03\n1400\n77\ndefault via 10.0.2.2 dev eth0 \n" +
+		"nameserver 10.0.2.3\nsearch example.org\noptions ndots:0\nbox\n10.0.2.15\tbox box.example.org\nreached\n"
+	if out != want {
+		t.Errorf("got %q, want %q; errors %q", out, want, errs)
+	}
+}
+
+// TestSlowReaderLosesNothing reads a large output with pauses.
+func TestSlowReaderLosesNothing(t *testing.T) {
+	m := start(t)
+	c, err := m.Stream(guestapi.PortStdio, "slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := m.Run("box", guesttest.Spec("sleep", "1000"))
+	e := m.ExecTo("box", "slowly", "slow", "head", "-c", "20000000", "/dev/zero")
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var n int64
+	buf := make([]byte, 64<<10)
+	time.Sleep(3 * time.Second) // the process blocks on a full pipe meanwhile
+	for {
+		got, err := c.Read(buf)
+		n += int64(got)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 20000000 {
+		t.Errorf("%d bytes came, want 20000000", n)
+	}
+	if code := e.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	p.Kill(9, false)
+}
