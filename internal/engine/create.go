@@ -135,6 +135,7 @@ func (e *Engine) materialize(ctx context.Context, rec *Record, img image.Image, 
 			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
 			err = errors.Join(err, e.tasks.Discard(clean, rec.ID), os.RemoveAll(dir))
+			e.removeAnonymous(*rec)
 		}
 	}()
 	g, gctx := errgroup.WithContext(ctx)

@@ -3,10 +3,13 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/usernet"
 )
 
 func errNotRunning(id string) error {
@@ -31,14 +34,15 @@ const (
 )
 
 // startError puts a failed start in the words by which Docker's CLI knows the
-// exit codes, and returns the code that the container gets.
-func startError(err error) (error, int) {
-	text := err.Error()
+// exit codes, and returns the code that the process gets. prefix is put before
+// what the runtime said.
+func startError(err error, prefix string) (error, int) {
+	text := runtimeText(err.Error())
 	lower := strings.ToLower(text)
 	has := func(s string) bool { return strings.Contains(lower, s) }
-	prefix := "failed to create task for container: "
 	switch {
-	case errdefs.IsInvalidArgument(err) && strings.HasPrefix(text, "byre does not support"):
+	case errdefs.IsInvalidArgument(err) && !has("runc"), errors.Is(err, usernet.ErrPortInUse):
+		// The request is at fault, or the host: no runtime was asked.
 		return err, exitUnknown
 	case has("permission denied"):
 		return invalid("%s%s", prefix, text), exitCannotInvoke
@@ -48,4 +52,16 @@ func startError(err error) (error, int) {
 		return invalid("%s%s", prefix, text), exitNotFound
 	}
 	return fmt.Errorf("%s%w", prefix, err), exitUnknown
+}
+
+// runtimeText leaves of an error what the OCI runtime said, if it said
+// anything: the rest is how it came here.
+func runtimeText(text string) string {
+	if i := strings.Index(text, "runc create failed"); i >= 0 {
+		return "failed to create shim task: OCI runtime create failed: " + text[i:]
+	}
+	if i := strings.Index(text, "exec failed: "); i >= 0 {
+		return "OCI runtime exec failed: " + text[i:]
+	}
+	return text
 }

@@ -227,7 +227,7 @@ func (e *Engine) execBoot(ctx context.Context, x *execution, hub *stream.Hub, si
 // execFailed notes why an exec did not start, in the words by which Docker's
 // CLI knows the exit codes.
 func (e *Engine) execFailed(ctx context.Context, x *execution, hub *stream.Hub, cause error) error {
-	err, code := startError(cause)
+	err, code := startError(cause, "")
 	err = errors.Join(err, e.tasks.DeleteExec(ctx, x.c.id, x.id))
 	e.execEnded(x, hub, code)
 	return err

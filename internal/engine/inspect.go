@@ -12,7 +12,6 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
-
 )
 
 // Inspect describes a container; size says whether to measure it.
@@ -134,4 +133,3 @@ func portSummaries(r Record) []container.PortSummary {
 	})
 	return ports
 }
-

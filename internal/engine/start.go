@@ -134,7 +134,7 @@ func (e *Engine) connectAndOpen(ctx context.Context, c *Container, r Record) (hu
 
 // startFailed notes why a container did not start.
 func (e *Engine) startFailed(ctx context.Context, c *Container, cause error) error {
-	err, code := startError(cause)
+	err, code := startError(cause, "failed to create task for container: ")
 	c.note(func(r *Record) {
 		r.State.Running, r.State.Restarting, r.State.PID = false, false, 0
 		r.State.ExitCode, r.State.Error = code, err.Error()

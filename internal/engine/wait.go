@@ -37,7 +37,8 @@ func (w *Waiter) Wait(ctx context.Context) (container.WaitResponse, error) {
 		w.c.mu.Lock()
 		changed, done := w.c.changed, w.doneLocked()
 		resp := container.WaitResponse{StatusCode: int64(w.c.rec.State.ExitCode)}
-		if text := w.c.rec.State.Error; text != "" && done {
+		// As in dockerd, a removal leaves no error behind.
+		if text := w.c.rec.State.Error; text != "" && done && !w.c.gone {
 			resp.Error = &container.WaitExitError{Message: text}
 		}
 		w.c.mu.Unlock()

@@ -44,6 +44,10 @@ func withProcess(s *specs.Spec, c Container) error {
 
 // user fills in what needs no look into the image; the guest resolves Username.
 func user(name string, h *container.HostConfig) specs.User {
+	if name == "" {
+		// Root has groups in the image's files, too.
+		name = "0"
+	}
 	u := specs.User{Username: name, Umask: h.Umask}
 	uid, gid, hasGroup := strings.Cut(name, ":")
 	if n, err := strconv.ParseUint(uid, 10, 32); err == nil {
