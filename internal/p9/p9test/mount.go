@@ -81,6 +81,9 @@ type Traits struct {
 	NoTrusted bool
 	// NoXattr: there are no extended attributes at all.
 	NoXattr bool
+	// Slow: every request takes milliseconds, so large directories are a
+	// tenth of what they are elsewhere.
+	Slow bool
 	// NoLinkOwner: the owner of symbolic links cannot be changed.
 	NoLinkOwner bool
 }
