@@ -64,7 +64,7 @@ type Config struct {
 
 // Server is a running containerd.
 type Server struct {
-	address string
+	sockets sockets
 	client  *client.Client
 	inner   *server.Server
 	cancel  context.CancelFunc
@@ -90,8 +90,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.lock, err = lockRoot(cfg); err != nil {
 		return nil, err
 	}
-	sockets, err := socketDir(cfg.Root, cfg.State)
-	if err != nil {
+	if s.sockets, err = socketDir(cfg.Root, cfg.State); err != nil {
 		return nil, err
 	}
 	if err := findShim(cfg.ShimDir); err != nil {
@@ -99,9 +98,8 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	run, cancel := context.WithCancel(withLogger(context.WithoutCancel(ctx), cfg.Log))
 	s.cancel = cancel
-	s.address = sockets.grpc
 
-	conf := serverConfig(cfg, sockets)
+	conf := serverConfig(cfg, s.sockets)
 	if err := server.CreateTopLevelDirectories(conf); err != nil {
 		return nil, err
 	}
@@ -119,10 +117,10 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.inner.Wait()
-	if err := sockets.protect(); err != nil {
+	if err := s.sockets.protect(); err != nil {
 		return nil, err
 	}
-	if s.client, err = dial(s.address); err != nil {
+	if s.client, err = dial(s.sockets.grpc); err != nil {
 		return nil, err
 	}
 	return s, makeNamespace(ctx, s.client)
@@ -185,7 +183,7 @@ func makeNamespace(ctx context.Context, c *client.Client) error {
 func (s *Server) Client() *client.Client { return s.client }
 
 // Address is the path of the gRPC socket, for clients in other processes.
-func (s *Server) Address() string { return s.address }
+func (s *Server) Address() string { return s.sockets.grpc }
 
 // Close stops answering and releases the directories. Tasks go on running.
 func (s *Server) Close() error {
@@ -199,6 +197,7 @@ func (s *Server) Close() error {
 		if s.inner != nil {
 			s.inner.Stop()
 		}
+		s.sockets.remove()
 		if s.lock != nil {
 			s.closeErr = errors.Join(s.closeErr, s.lock.Close())
 		}

@@ -57,6 +57,8 @@ func (b *bridge) Fire(e *logrus.Entry) error {
 	}
 	to := slog.LevelDebug
 	switch {
+	case e.Message == "failed check for fsverity support":
+		// The content store could use it and does without.
 	case e.Level <= logrus.ErrorLevel:
 		to = slog.LevelError
 	case e.Level == logrus.WarnLevel:

@@ -77,3 +77,12 @@ func makePrivate(dir string) error {
 func (s sockets) protect() error {
 	return errors.Join(os.Chmod(s.grpc, 0o600), os.Chmod(s.ttrpc, 0o600))
 }
+
+// remove removes the sockets and their directory, unless shims have theirs there.
+func (s sockets) remove() {
+	if s.shims != "" {
+		_ = os.Remove(s.grpc)
+		_ = os.Remove(s.ttrpc)
+		_ = os.Remove(s.shims)
+	}
+}

@@ -139,11 +139,6 @@ func (c *Cache) end(want digest.Digest, m making) {
 }
 
 func (c *Cache) convert(ctx context.Context, want digest.Digest, open func() (io.ReadCloser, error)) (info Info, release func(), err error) {
-	r, err := open()
-	if err != nil {
-		return Info{}, nil, fmt.Errorf("open layer: %w", err)
-	}
-	defer r.Close()
 	f, err := os.CreateTemp(c.dir, tempPrefix)
 	if err != nil {
 		return Info{}, nil, fmt.Errorf("make layer image: %w", err)
@@ -154,7 +149,7 @@ func (c *Cache) convert(ctx context.Context, want digest.Digest, open func() (io
 			err = errors.Join(err, removeIfThere(f.Name()))
 		}
 	}()
-	info, err = Convert(f, &contextReader{ctx, r})
+	info, err = convertOpened(ctx, f, open)
 	if err != nil {
 		return Info{}, nil, err
 	}
@@ -172,6 +167,40 @@ func (c *Cache) convert(ctx context.Context, want digest.Digest, open func() (io
 	}
 	release, err = c.publish(f.Name(), info.DiffID)
 	return info, release, err
+}
+
+// convertOpened reads a layer once, or three times if a file is in it twice.
+func convertOpened(ctx context.Context, f *os.File, open func() (io.ReadCloser, error)) (info Info, err error) {
+	read := func(fn func(io.Reader) error) error {
+		r, err := open()
+		if err != nil {
+			return fmt.Errorf("open layer: %w", err)
+		}
+		defer r.Close()
+		return fn(&contextReader{ctx, r})
+	}
+	var skip map[int]bool
+	once := func(r io.Reader) (err error) {
+		info, err = convert(f, r, skip)
+		return err
+	}
+	if err := read(once); !errors.Is(err, errReplaced) {
+		return info, err
+	}
+	err = read(func(r io.Reader) (err error) {
+		skip, err = replaced(r)
+		return err
+	})
+	if err != nil {
+		return info, err
+	}
+	if err := f.Truncate(0); err != nil {
+		return info, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return info, err
+	}
+	return info, read(once)
 }
 
 // publish renames a finished image to its place, or drops it if there is one.

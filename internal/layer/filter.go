@@ -38,8 +38,10 @@ const (
 //     with other engines, and ".." is refused;
 //   - whiteouts come at the end, as overlayfs wants them, where their order among
 //     the layer's own members does not matter;
-//   - members that would replace one another are refused: the writer cannot take
-//     back what it has written, and a layer made by an engine has none;
+//   - a file or link that is there twice counts as it is last. The writer cannot
+//     take back what it has written, so the first reading ends with errReplaced
+//     and a second one skips what replaced finds. Engines make no such layers,
+//     other tools do. No other kind of member may replace one or be replaced;
 //   - sparse files are expanded, metadata for other tools is left out, and a file
 //     without times of access and change gets that of its contents.
 type filter struct {
@@ -51,6 +53,10 @@ type filter struct {
 	done bool
 	err  error
 
+	// skip holds the members to leave out, by their number; n is the current one's.
+	skip map[int]bool
+	n    int
+
 	// seen holds the type of every member by its clean name; dirs the headers
 	// of directories, for those that turn out to be opaque.
 	seen      map[string]byte
@@ -60,9 +66,14 @@ type filter struct {
 	lostFound lostFoundState
 }
 
-func newFilter(r io.Reader) *filter {
+// errReplaced is a member that takes the place of an earlier one.
+var errReplaced = errors.New("it is there twice")
+
+func newFilter(r io.Reader, skip map[int]bool) *filter {
 	return &filter{
 		in:        tar.NewReader(r),
+		skip:      skip,
+		n:         -1,
 		seen:      map[string]byte{},
 		dirs:      map[string]*tar.Header{},
 		whiteouts: map[string]struct{}{},
@@ -113,12 +124,13 @@ func (f *filter) next() error {
 	if err != nil {
 		return formatError(err)
 	}
-	if h.Typeflag == tar.TypeXGlobalHeader {
+	f.n++
+	if h.Typeflag == tar.TypeXGlobalHeader || f.skip[f.n] {
 		return nil
 	}
 	name, err := cleanName(h.Name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %s: %w", ErrEntry, h.Name, err)
 	}
 	if dir, base := path.Split(name); strings.HasPrefix(base, whiteoutPrefix) {
 		return f.whiteout(strings.TrimSuffix(dir, "/"), base)
@@ -196,7 +208,11 @@ func (f *filter) place(name string, h *tar.Header) error {
 	if name == "." {
 		old, ok = tar.TypeDir, true
 	}
-	if ok && (old != tar.TypeDir || h.Typeflag != tar.TypeDir) {
+	switch {
+	case !ok, old == tar.TypeDir && h.Typeflag == tar.TypeDir:
+	case replaceable(old) && replaceable(h.Typeflag):
+		return errReplaced
+	default:
 		return fmt.Errorf("%s replaces %s of the same layer", typeName(h.Typeflag), typeName(old))
 	}
 	typ := h.Typeflag
@@ -212,6 +228,44 @@ func (f *filter) place(name string, h *tar.Header) error {
 		f.dirs[name] = h
 	}
 	return nil
+}
+
+// replaceable are the types of which the last of a name counts.
+func replaceable(typ byte) bool {
+	switch typ {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse, tar.TypeSymlink, tar.TypeLink:
+		return true
+	}
+	return false
+}
+
+// replaced reads a layer and returns the numbers of the members that a later
+// one of the same name replaces.
+func replaced(r io.Reader) (map[int]bool, error) {
+	s := startStream(r)
+	defer s.close()
+	in := tar.NewReader(s)
+	last, skip := map[string]int{}, map[int]bool{}
+	for n := 0; ; n++ {
+		h, err := in.Next()
+		if err == io.EOF {
+			return skip, nil
+		}
+		if err != nil {
+			return nil, formatError(err)
+		}
+		name, err := cleanName(h.Name)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrEntry, h.Name, err)
+		}
+		if !replaceable(h.Typeflag) {
+			continue
+		}
+		if old, ok := last[name]; ok {
+			skip[old] = true
+		}
+		last[name] = n
+	}
 }
 
 // times fills in what a member leaves out and takes over extended attributes.
@@ -297,10 +351,10 @@ func (f *filter) add(h *tar.Header) error {
 // cleanName makes a member's name relative to the root.
 func cleanName(name string) (string, error) {
 	if slices.Contains(strings.Split(name, "/"), "..") {
-		return "", fmt.Errorf("%w: %s: the name leads out of the layer", ErrEntry, name)
+		return "", fmt.Errorf("%q leads out of the layer", name)
 	}
 	if strings.ContainsRune(name, 0) {
-		return "", fmt.Errorf("%w: %q: the name holds a NUL", ErrEntry, name)
+		return "", fmt.Errorf("%q holds a NUL", name)
 	}
 	clean := path.Clean("/" + name)[1:]
 	if clean == "" {

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
 	"github.com/opencontainers/go-digest"
@@ -59,15 +60,17 @@ type Info struct {
 // Convert writes the ext4 image of the layer that r holds to the empty file f.
 // The stream is read to its end. If Convert fails, f holds rubbish.
 //
-// The image's UUID is that of the diffID, which is known only at the end.
-func Convert(f *os.File, r io.Reader) (Info, error) {
+// A layer in which a file is there twice is refused here; Cache reads it twice.
+func Convert(f *os.File, r io.Reader) (Info, error) { return convert(f, r, nil) }
+
+// convert leaves out the members whose numbers are in skip.
+func convert(f *os.File, r io.Reader, skip map[int]bool) (Info, error) {
 	s := startStream(r)
 	defer s.close()
 
-	filter := newFilter(s)
+	filter := newFilter(s, skip)
 	w := &backer{File: f}
-	err := tar2ext4.ConvertTarToExt4(filter, w, tar2ext4.MaximumDiskSize(MaxImageSize))
-	if err != nil {
+	if err := write(w, filter); err != nil {
 		return Info{}, convertError(err, s, filter, w)
 	}
 	// What follows the archive's end belongs to the diffID all the same.
@@ -75,16 +78,31 @@ func Convert(f *os.File, r io.Reader) (Info, error) {
 		return Info{}, err
 	}
 	info := s.info()
+	// The UUID is that of the diffID, which is known only now.
 	if err := finishImage(f, info.DiffID, filter.lostFound); err != nil {
 		return Info{}, fmt.Errorf("finish layer image: %w", err)
 	}
 	return info, nil
 }
 
+// errWriter is a mistake of the writer's: it panics where it finds one.
+var errWriter = errors.New("layer image writer failed")
+
+func write(w *backer, r io.Reader) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v\n%s", errWriter, p, debug.Stack())
+		}
+	}()
+	return tar2ext4.ConvertTarToExt4(r, w, tar2ext4.MaximumDiskSize(MaxImageSize))
+}
+
 // convertError finds the cause that a user can act on. The writer gives what it
 // read and what it wrote back as errors of its own, without wrapping all of them.
 func convertError(err error, s *stream, filter *filter, w *backer) error {
 	switch {
+	case errors.Is(err, errWriter):
+		return err
 	case w.err != nil:
 		return fmt.Errorf("write layer image: %w", w.err)
 	case s.err() != nil:

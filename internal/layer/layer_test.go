@@ -338,6 +338,36 @@ func TestCacheConvertsALayerOnce(t *testing.T) {
 	check(t, c.Path(id))
 }
 
+func TestLastOfAFileCounts(t *testing.T) {
+	c, err := layer.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := archive(t, file("a", "first"), file("b", "one"), symlink("b", "target"), dir("d"), file("d/x", "1"),
+		file("./a", "second"), file("/d/x", "2"), link("hard", "a"))
+	info, release, err := c.Put(t.Context(), digest.FromBytes(b), open(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	image := c.Path(info.DiffID)
+	check(t, image)
+	for name, want := range map[string]string{"a": "second", "d/x": "2", "hard": "second"} {
+		if got := debugfs(t, image, "cat "+name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	if d := cmp.Diff([]string{"b 120777", "d 040755", "a 100644", "hard 100644"}, names(t, image, "/")); d != "" {
+		t.Errorf("root directory (-want +got):\n%s", d)
+	}
+
+	// The link names contents that are no longer there when it is made.
+	b = archive(t, file("a", "first"), link("hard", "a"), file("a", "second"))
+	if _, _, err := c.Put(t.Context(), "", open(b)); !errors.Is(err, layer.ErrEntry) {
+		t.Errorf("hard link to a replaced file: %v", err)
+	}
+}
+
 func TestCacheLeavesNothingOfAFailedConversion(t *testing.T) {
 	dir := t.TempDir()
 	c, err := layer.Open(dir)

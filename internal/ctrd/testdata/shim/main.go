@@ -101,7 +101,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	task.RegisterTTRPCTaskService(s, &service{exit: make(chan struct{})})
+	task.RegisterTTRPCTaskService(s, &service{socket: l.Addr().String(), exit: make(chan struct{})})
 	// No test leaves a process behind, whatever happens to it.
 	time.AfterFunc(time.Minute, func() { os.Exit(1) })
 	return s.Serve(context.Background(), l)
@@ -109,8 +109,9 @@ func serve() error {
 
 type service struct {
 	task.TTRPCTaskService
-	id   string
-	exit chan struct{}
+	id     string
+	socket string
+	exit   chan struct{}
 }
 
 func (s *service) Create(_ context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
@@ -163,6 +164,7 @@ func (s *service) Delete(context.Context, *task.DeleteRequest) (*task.DeleteResp
 }
 
 func (s *service) Shutdown(context.Context, *task.ShutdownRequest) (*emptypb.Empty, error) {
+	os.Remove(s.socket)
 	time.AfterFunc(50*time.Millisecond, func() { os.Exit(0) })
 	return &emptypb.Empty{}, nil
 }
