@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,13 +33,50 @@ func openOutput(path string) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fifoOut{f}, nil
+	return &fifoOut{File: f}, nil
 }
 
 // fifoOut is a FIFO whose blocked writer can be woken.
-type fifoOut struct{ *os.File }
+type fifoOut struct {
+	*os.File
+	ended atomic.Bool
+}
 
 func (f *fifoOut) unblock() { _ = f.SetWriteDeadline(time.Unix(1, 0)) }
+
+// lingerEvery is how often a FIFO that has ended is looked at.
+const lingerEvery = 5 * time.Millisecond
+
+// Close ends the output, at once to its caller. What nobody has read yet must
+// not go with the last open end of the FIFO: the first Close leaves it open for
+// a reader that is still to come, a daemon that is started again. The second
+// one, when the process is deleted, ends that.
+func (f *fifoOut) Close() error {
+	if f.ended.Swap(true) || !f.unread() {
+		return f.File.Close()
+	}
+	go func() { // ends with the last byte read or the second Close
+		for f.unread() {
+			time.Sleep(lingerEvery)
+		}
+		_ = f.File.Close()
+	}()
+	return nil
+}
+
+// unread says whether there are bytes in the FIFO.
+func (f *fifoOut) unread() (yes bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		yes = n > 0 && err == nil
+	})
+	return yes && err == nil
+}
 
 // fifoIn reads a FIFO that it also holds open for writing: a writer that goes
 // away does not end the input.
