@@ -33,6 +33,7 @@ func (s *Service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*ta
 	}
 	s.mu.Unlock()
 	if err != nil {
+		s.exitIfDone()
 		s.log.Error("container not created", "task", r.GetID(), "err", err)
 		return nil, toStatus(err)
 	}

@@ -70,8 +70,9 @@ type Service struct {
 	mu sync.Mutex
 	// containers has nil for one that is being created. Guarded by mu.
 	containers map[string]*container
-	// used is true once a container was asked for. Guarded by mu.
-	used bool
+	// used is true once a container was asked for, ending once the shim was
+	// asked to end. Guarded by mu.
+	used, ending bool
 }
 
 var _ taskapi.TTRPCTaskService = (*Service)(nil)
@@ -319,15 +320,26 @@ func (s *Service) Connect(_ context.Context, r *taskapi.ConnectRequest) (*taskap
 	return resp, nil
 }
 
-// Shutdown ends the shim when it has no containers left.
+// Shutdown ends the shim when it has no containers left, one whose creation is
+// being undone included.
 func (s *Service) Shutdown(_ context.Context, r *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
-	left := len(s.containers)
+	s.ending = true
 	s.mu.Unlock()
-	if left == 0 || r.GetNow() {
+	if r.GetNow() {
 		s.exit()
 	}
+	s.exitIfDone()
 	return &emptypb.Empty{}, nil
+}
+
+// exitIfDone ends the shim if it was asked to end and nothing is left.
+func (s *Service) exitIfDone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending && len(s.containers) == 0 {
+		s.exit()
+	}
 }
 
 // close ends what the service still has.

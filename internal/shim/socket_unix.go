@@ -140,19 +140,21 @@ func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true
 // lockFile is held locked by a shim for as long as it lives; it holds its pid.
 const lockFile = "byre-shim.pid"
 
-// markShim says in the bundle that a shim lives. The mark ends with the process.
+// markShim says in the bundle that a shim lives. The mark ends with the process:
+// its descriptor is not Go's to close.
 func markShim(bundle string) error {
-	f, err := os.OpenFile(filepath.Join(bundle, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(bundle, lockFile)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return errors.Join(fmt.Errorf("lock %s: %w", path, err), unix.Close(fd))
 	}
-	if _, err := f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0); err != nil {
-		return errors.Join(err, f.Close())
+	if _, err := unix.Pwrite(fd, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), unix.Close(fd))
 	}
-	return nil // the descriptor stays open until the process ends
+	return nil
 }
 
 // endShim kills a shim that still lives and waits until it is gone.
