@@ -40,5 +40,5 @@ func TestPassthroughKeepsTheContract(t *testing.T) {
 
 func TestMappedKeepsTheContract(t *testing.T) {
 	root := export(t, hostfs.Config{Path: t.TempDir(), Mapped: true, Sidecar: t.TempDir() + "/side"})
-	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{NoLinkOwner: true})
+	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{Slow: true})
 }
