@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package hostfs_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"byre.dev/byre/internal/hostfs"
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/memfs"
+	"byre.dev/byre/internal/p9"
+	"byre.dev/byre/internal/p9/p9srv"
+	"byre.dev/byre/internal/p9/p9test"
+)
+
+// TestRandomOperationsAgree runs the same operations on the host's directory,
+// as root and mapped, with hardly any handle kept, and on the model: each
+// must answer the same, and in the end the trees must be the same.
+func TestRandomOperationsAgree(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "m")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		mapped := os.Getuid() != 0 || rapid.Bool().Draw(rt, "mapped")
+		host := p9test.Client(export(t, hostfs.Config{
+			Path: dir, Mapped: mapped, Handles: 2, Sidecar: dir + ".side",
+		}), 0)
+		model := p9test.Client(p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0), 0)
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			op := draw(rt)
+			got, want := op.do(host), op.do(model)
+			if got != want {
+				rt.Fatalf("%v: host answers %q, model %q", op, got, want)
+			}
+		}
+		if got, want := tree(host, ""), tree(model, ""); got != want {
+			rt.Fatalf("host has\n%s\nmodel has\n%s", got, want)
+		}
+	})
+}
+
+// op is an operation on one or two paths.
+type op struct {
+	kind, a, b string
+	n          int
+}
+
+func draw(rt *rapid.T) op {
+	path := rapid.SampledFrom([]string{"a", "b", "c", "a/a", "a/b", "b/a", "a/a/c", "c/b"})
+	return op{
+		kind: rapid.SampledFrom([]string{
+			"write", "write", "mkdir", "mkdir", "symlink", "link", "rename", "rename", "unlink",
+			"rmdir", "truncate", "chmod", "chown", "mknod", "setxattr", "read",
+		}).Draw(rt, "op"),
+		a: path.Draw(rt, "a"), b: path.Draw(rt, "b"), n: rapid.IntRange(0, 5000).Draw(rt, "n"),
+	}
+}
+
+// do performs the operation and tells its outcome.
+func (o op) do(m p9test.Mount) string {
+	var err error
+	switch o.kind {
+	case "write":
+		return o.write(m)
+	case "read":
+		return read(m, o.a)
+	case "mkdir":
+		err = m.Mkdir(o.a, linux.Mode(o.n)&0o777)
+	case "symlink":
+		err = m.Symlink(o.b, o.a)
+	case "link":
+		err = m.Link(o.a, o.b)
+	case "rename":
+		err = m.Rename(o.a, o.b)
+	case "unlink":
+		err = m.Unlink(o.a)
+	case "rmdir":
+		err = m.Rmdir(o.a)
+	case "truncate":
+		err = m.Setattr(o.a, p9.SetAttr{Valid: p9.SetSize, Size: uint64(o.n)})
+	case "chmod":
+		err = m.Setattr(o.a, p9.SetAttr{Valid: p9.SetMode, Mode: linux.Mode(o.n) & 0o7777})
+	case "chown":
+		err = m.Setattr(o.a, p9.SetAttr{Valid: p9.SetUID | p9.SetGID, UID: uint32(o.n), GID: 7})
+	case "mknod":
+		err = m.Mknod(o.a, linux.TypeFIFO|0o644, 0, 0)
+	case "setxattr":
+		// Linux keeps user attributes on files and directories alone.
+		if a, e := m.Stat(o.a); e == nil && !a.Mode.IsRegular() && !a.Mode.IsDir() {
+			return "skipped"
+		}
+		err = m.Setxattr(o.a, "user.x", []byte(o.b), 0)
+	}
+	return outcome(err)
+}
+
+func (o op) write(m p9test.Mount) string {
+	f, err := m.Open(o.a, linux.OCreate|linux.ORdwr, 0o640)
+	if err != nil {
+		return outcome(err)
+	}
+	defer f.Close()
+	n, err := f.WriteAt([]byte(strings.Repeat("x", o.n%100+1)), int64(o.n))
+	return fmt.Sprint(n, outcome(err))
+}
+
+func read(m p9test.Mount, path string) string {
+	f, err := m.Open(path, linux.ORdonly, 0)
+	if err != nil {
+		return outcome(err)
+	}
+	defer f.Close()
+	b := make([]byte, 8192)
+	n, err := f.ReadAt(b, 0)
+	return fmt.Sprintf("%q %s", b[:n], outcome(err))
+}
+
+// outcome is an error without what file systems may choose between.
+func outcome(err error) string {
+	if errors.Is(err, linux.EEXIST) || errors.Is(err, linux.ENOTEMPTY) {
+		return "exists or not empty"
+	}
+	return fmt.Sprint(err)
+}
+
+// tree describes all that is below a directory.
+func tree(m p9test.Mount, dir string) string {
+	list, err := m.Readdir(dir)
+	if err != nil {
+		return outcome(err)
+	}
+	sort.Slice(list, func(i, k int) bool { return list[i].Name < list[k].Name })
+	var b strings.Builder
+	for _, d := range list {
+		path := strings.TrimPrefix(dir+"/"+d.Name, "/")
+		a, err := m.Stat(path)
+		size := a.Size
+		if a.Mode.IsDir() {
+			size = 0
+		}
+		x, _ := m.Getxattr(path, "user.x")
+		fmt.Fprintf(&b, "%s %o %d:%d %d %d %d %q %s\n", path, a.Mode, a.UID, a.GID, a.Nlink, size, d.Type, x, outcome(err))
+		switch {
+		case a.Mode.IsDir():
+			b.WriteString(tree(m, path))
+		case a.Mode.IsRegular():
+			b.WriteString(read(m, path) + "\n")
+		case a.Mode.IsSymlink():
+			target, _ := m.Readlink(path)
+			b.WriteString(target + "\n")
+		}
+	}
+	return b.String()
+}
