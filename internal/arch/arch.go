@@ -23,8 +23,8 @@ shimapi:
 
 # 2 host: what operating systems do differently, one package each
 winapi:
-hostfs: linux p9/p9srv winapi
-memfs: linux p9/p9srv
+hostfs: linux p9 p9/p9srv winapi
+memfs: linux p9 p9/p9srv
 p9/p9test: linux p9 p9/p9srv p9/p9client
 watch: winapi
 vsock: winapi
@@ -40,7 +40,7 @@ testenv:
 vm:
 guestimage: guestapi
 vm/hcs: vm vsock mux hostproc winapi guestimage
-vm/qemu: vm vsock mux hostproc winapi guestimage guestapi
+vm/qemu: vm vsock mux hostproc winapi guestimage guestapi lockfile
 vm/vmtest: vm guestapi
 
 # 3 images
@@ -48,12 +48,17 @@ layer: disk
 snapshot: layer disk
 
 # 3 guest: Linux only, never imports the host packages
-guest/mount: guestapi mux vsock linux
+guest/vport:
+guest/reap:
+guest/stdio: guestapi mux guest/vport
+guest/taskapi:
+guest/archive: guestapi
+guest/mount: guestapi mux vsock linux guest/vport guest/stdio
 guest/netcfg: guestapi mux vsock linux
-guest/task: guestapi mux vsock linux guest/mount
-guest/agent: guestapi mux vsock linux guest/mount guest/netcfg guest/task
-guest/initd: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/agent
-guest/guesttest: guestapi mux
+guest/task: guestapi mux vsock linux guest/mount guest/netcfg guest/reap guest/stdio guest/taskapi guest/archive
+guest/agent: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive guest/vport
+guest/initd: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/agent guest/reap guest/stdio guest/vport guest/taskapi guest/archive
+guest/guesttest: guestapi mux cpio guest/taskapi
 
 # 4 sandbox
 sandbox: guestapi shimapi p9/p9srv hostfs watch vm guestimage disk mux
@@ -64,7 +69,7 @@ ctrd: snapshot lockfile shimapi
 engine: usernet shimapi
 dockerapi: engine
 moby: sandbox usernet
-daemon: ctrd engine dockerapi localsock home usernet
+daemon: ctrd engine dockerapi localsock lockfile home usernet
 doctor: home localsock vm guestimage
 cli: localsock home
 arch:
@@ -75,7 +80,7 @@ arch:
 const Doors = `
 gvisor.dev/gvisor: usernet
 github.com/containers/gvisor-tap-vsock: usernet
-github.com/containerd/containerd/v2: ctrd engine shim snapshot layer daemon sandbox
+github.com/containerd/containerd/v2: ctrd engine shim snapshot layer daemon sandbox shimapi
 github.com/moby/moby: dockerapi engine cli
 github.com/docker/cli: cli
 github.com/Microsoft/hcsshim: layer

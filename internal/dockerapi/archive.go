@@ -10,7 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
-	"byre.dev/byre/internal/shimapi"
+	"byre.dev/byre/internal/engine"
 )
 
 func archivePath(r *call) (string, error) {
@@ -70,8 +70,8 @@ func (a *api) archivePut(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
-	err = a.engine.WriteArchive(r.Context(), r.name(), &shimapi.WriteArchiveTarget{
-		Path: path, NoOverwriteDirNonDir: r.flag("noOverwriteDirNonDir"), CopyUidGid: r.flag("copyUIDGID"),
+	err = a.engine.WriteArchive(r.Context(), r.name(), engine.ArchiveTarget{
+		Path: path, NoOverwriteDirNonDir: r.flag("noOverwriteDirNonDir"), CopyUIDGID: r.flag("copyUIDGID"),
 	}, r.Body)
 	if err != nil {
 		return err

@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// MaxVersion is the newest version of the API that is served, MinVersion
-	// the oldest.
+	// MaxVersion is the newest version of the API that is served.
 	MaxVersion = "1.56"
+	// MinVersion is the oldest version of the API that is served.
 	MinVersion = "1.40"
 )
 

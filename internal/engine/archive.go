@@ -71,13 +71,26 @@ func (e *Engine) ReadArchive(ctx context.Context, ref, path string, open func(co
 	})
 }
 
+// ArchiveTarget says where and how a tar is unpacked.
+type ArchiveTarget struct {
+	// Path is a directory of the container.
+	Path string
+	// NoOverwriteDirNonDir refuses to replace a directory by a file or the
+	// reverse.
+	NoOverwriteDirNonDir bool
+	// CopyUIDGID keeps the owners of the archive's entries.
+	CopyUIDGID bool
+}
+
 // WriteArchive unpacks a tar into a directory of a container.
-func (e *Engine) WriteArchive(ctx context.Context, ref string, target *shimapi.WriteArchiveTarget, r io.Reader) error {
+func (e *Engine) WriteArchive(ctx context.Context, ref string, to ArchiveTarget, r io.Reader) error {
 	c, err := e.containers.get(ref)
 	if err != nil {
 		return err
 	}
-	target.ContainerId = c.id
+	target := &shimapi.WriteArchiveTarget{
+		ContainerId: c.id, Path: to.Path, NoOverwriteDirNonDir: to.NoOverwriteDirNonDir, CopyUidGid: to.CopyUIDGID,
+	}
 	return e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
 		if _, err := shim.ExtractArchive(ctx, target, r); err != nil {
 			return archiveError(err, target.Path, c.id)

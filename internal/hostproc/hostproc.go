@@ -25,14 +25,26 @@ type Process struct {
 
 // Start starts cmd, whose SysProcAttr must be nil, tied to this process.
 func Start(cmd *exec.Cmd) (*Process, error) {
+	return StartAfter(nil, cmd)
+}
+
+// StartAfter is Start with a call of prepare, which may be nil, on the thread
+// that the child is then forked from, and that nothing else runs on: what
+// prepare does to the thread, the child inherits.
+func StartAfter(prepare func() error, cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	// The goroutine ends with the child. It keeps its thread: Linux sends the
 	// parent-death signal when the thread that forked ends (prctl(2)).
 	go func() {
 		runtime.LockOSThread()
-		release, err := startTied(cmd)
-		p.release = release
+		err := error(nil)
+		if prepare != nil {
+			err = prepare()
+		}
+		if err == nil {
+			p.release, err = startTied(cmd)
+		}
 		started <- err
 		if err != nil {
 			return

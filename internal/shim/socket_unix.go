@@ -17,7 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
 	"byre.dev/byre/internal/shimapi"
@@ -104,10 +103,6 @@ func serveSocket(_ string) (net.Listener, error) {
 	}
 	unix.CloseOnExec(3)
 	return l, f.Close()
-}
-
-func serverOptions() []ttrpc.ServerOpt {
-	return []ttrpc.ServerOpt{ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser())}
 }
 
 // removeSocket removes the socket that a bundle's shim was serving.

@@ -32,16 +32,19 @@ func cutLine(p []byte, limit int) (int, bool) {
 	return len(window), false
 }
 
+// encodeTime gives a time the form that it has in an entry.
+func encodeTime(at time.Time) []byte { return at.UTC().AppendFormat(nil, time.RFC3339Nano) }
+
 // appendEntry encodes an entry, one JSON object on a line.
-func appendEntry(b []byte, stream string, line []byte, at time.Time) []byte {
+func appendEntry(b []byte, stream string, line, at []byte) []byte {
 	b = append(b, `{"log":`...)
-	b = appendString(b, line)
+	b, lossy := appendString(b, line)
 	b = append(b, `,"stream":"`...)
 	b = append(b, stream...)
 	b = append(b, `","time":"`...)
-	b = at.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, at...)
 	b = append(b, '"')
-	if !utf8.Valid(line) {
+	if lossy {
 		b = append(b, `,"raw":"`...)
 		b = base64.StdEncoding.AppendEncode(b, line)
 		b = append(b, '"')
@@ -51,8 +54,9 @@ func appendEntry(b []byte, stream string, line []byte, at time.Time) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString encodes bytes as a JSON string; what is no UTF-8 becomes U+FFFD.
-func appendString(b, s []byte) []byte {
+// appendString encodes bytes as a JSON string; what is no UTF-8 becomes U+FFFD,
+// and lossy says that there was such.
+func appendString(b, s []byte) (out []byte, lossy bool) {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {
@@ -67,13 +71,14 @@ func appendString(b, s []byte) []byte {
 				i += size
 				continue
 			}
+			lossy = true
 		}
 		b = append(b, s[start:i]...)
 		b = appendEscaped(b, r)
 		i += size
 		start = i
 	}
-	return append(append(b, s[start:]...), '"')
+	return append(append(b, s[start:]...), '"'), lossy
 }
 
 func appendEscaped(b []byte, r rune) []byte {

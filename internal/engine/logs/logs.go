@@ -101,7 +101,7 @@ func (l *File) Write(stream string, p []byte, at time.Time) error {
 	if l.closed {
 		return os.ErrClosed
 	}
-	rest := l.partial[stream]
+	rest, stamp := l.partial[stream], encodeTime(at)
 	l.buf = l.buf[:0]
 	for len(p) > 0 {
 		n, whole := cutLine(p, maxLine-len(rest))
@@ -114,7 +114,7 @@ func (l *File) Write(stream string, p []byte, at time.Time) error {
 			line = append(rest, line...)
 			rest = rest[:0]
 		}
-		l.buf = appendEntry(l.buf, stream, line, at)
+		l.buf = appendEntry(l.buf, stream, line, stamp)
 		p = p[n:]
 	}
 	l.partial[stream] = rest
@@ -144,7 +144,7 @@ func (l *File) flushLocked(stream string, at time.Time) error {
 	if len(rest) == 0 {
 		return nil
 	}
-	l.buf = appendEntry(l.buf[:0], stream, rest, at)
+	l.buf = appendEntry(l.buf[:0], stream, rest, encodeTime(at))
 	l.partial[stream] = rest[:0]
 	return l.commitLocked()
 }

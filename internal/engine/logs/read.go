@@ -113,8 +113,18 @@ func (r *reader) await(ctx context.Context, changed <-chan struct{}) error {
 	}
 }
 
+// hold keeps the log from being rotated while its files are looked through.
+func (r *reader) hold() (release func()) {
+	if r.live == nil {
+		return func() {}
+	}
+	r.live.mu.Lock()
+	return r.live.mu.Unlock
+}
+
 // seekStart opens the file in which the entries asked for begin.
 func (r *reader) seekStart() error {
+	defer r.hold()()
 	count := 0
 	for n := r.query.Tail; ; count++ {
 		f, err := os.Open(numbered(r.path, count))
@@ -191,8 +201,11 @@ func (r *reader) nextFile(ctx context.Context) (bool, error) {
 		if errors.Is(err, os.ErrNotExist) {
 			return false, nil
 		}
+		if err != nil {
+			return false, err
+		}
 		r.f = f
-		return err == nil, err
+		return true, nil
 	}
 	own, err := r.f.Stat()
 	if err != nil {
@@ -213,6 +226,7 @@ func (r *reader) nextFile(ctx context.Context) (bool, error) {
 // following opens the file that comes after own: the next younger one, or the
 // oldest there is when own was deleted.
 func (r *reader) following(own os.FileInfo) (*os.File, error) {
+	defer r.hold()()
 	for i := 0; ; i++ {
 		info, err := os.Stat(numbered(r.path, i))
 		if errors.Is(err, os.ErrNotExist) {

@@ -23,6 +23,8 @@ type spec struct {
 	kernel, initrd, cmdline string
 	// memoryPath names the memory file; empty means anonymous memory.
 	memoryPath string
+	// private keeps what the guest writes out of the memory file.
+	private bool
 	// incoming makes QEMU wait for a saved machine's state.
 	incoming bool
 	// descriptors that QEMU inherits: sockets of the monitor, the console, the
@@ -110,7 +112,11 @@ func accelArgs(accel string) []string {
 func memoryArgs(s spec) []string {
 	ram := fmt.Sprintf("memory-backend-ram,id=%s,size=%dk", memoryID, s.memory>>10)
 	if s.memoryPath != "" {
-		ram = fmt.Sprintf("memory-backend-file,id=%s,size=%dk,mem-path=%s,share=on", memoryID, s.memory>>10, escape(s.memoryPath))
+		share := "on"
+		if s.private {
+			share = "off"
+		}
+		ram = fmt.Sprintf("memory-backend-file,id=%s,size=%dk,mem-path=%s,share=%s", memoryID, s.memory>>10, escape(s.memoryPath), share)
 	}
 	a := []string{"-object", ram}
 	if s.hotMemory > 0 {

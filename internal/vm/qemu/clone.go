@@ -11,46 +11,89 @@ import (
 	"byre.dev/byre/internal/vm"
 )
 
-// clone starts a machine from a template. The copy of its memory is made while
-// QEMU starts.
-func (d *Driver) clone(ctx context.Context, cfg vm.Config, s spec, t template, watch *stopwatch) (_ *machine, err error) {
+// clone starts a machine from a template. Where it can, the clone maps the
+// template's memory privately: it costs the host what it writes. Elsewhere it
+// gets a copy of the template's pages.
+func (d *Driver) clone(ctx context.Context, cfg vm.Config, s spec, t template, watch *stopwatch) (*machine, error) {
+	s.incoming = true
+	if sharesTemplates(t.dir) {
+		m, err := d.cloneShared(ctx, cfg, s, t, watch)
+		if !errors.Is(err, errNoFilter) {
+			return m, err
+		}
+		d.cfg.Log.Debug("clones cannot share memory, copying it", "err", err)
+	}
+	return d.cloneCopied(ctx, cfg, s, t, watch)
+}
+
+// errNoFilter is why a clone cannot share its template's memory.
+var errNoFilter = errors.New("no way to keep QEMU from discarding the template's memory")
+
+func (d *Driver) cloneShared(ctx context.Context, cfg vm.Config, s spec, t template, watch *stopwatch) (_ *machine, err error) {
+	// Opened by us for its identity; QEMU opens it anew by our descriptor.
+	memory, err := os.OpenFile(t.memory(), os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open template: %w", err)
+	}
+	defer func() { err = errors.Join(err, memory.Close()) }()
+	fi, err := memory.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open template: %w", err)
+	}
+	s.private = true
+	return d.load(ctx, cfg, launch{spec: s, memory: memory, discards: &discards{template: fi}}, t, nil, watch)
+}
+
+// cloneCopied copies the memory while QEMU starts.
+func (d *Driver) cloneCopied(ctx context.Context, cfg vm.Config, s spec, t template, watch *stopwatch) (_ *machine, err error) {
 	memory, err := newMemoryFile(s.memory)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, memory.Close()) }()
 	filled := make(chan error, 1)
-	go func() { filled <- fillMemory(t, memory) }() // awaited below, always
+	go func() { filled <- fillMemory(t, memory) }() // load waits for it, always
+	return d.load(ctx, cfg, launch{spec: s, memory: memory}, t, filled, watch)
+}
 
+func fillMemory(t template, memory *os.File) error {
+	saved, err := os.Open(t.memory())
+	if err != nil {
+		return fmt.Errorf("open template: %w", err)
+	}
+	return errors.Join(copyMemory(memory, saved, t.sizes.Memory), saved.Close())
+}
+
+// load starts QEMU on memory that is a template's, or will be once filled
+// says so, and lets it go on where the template was saved.
+func (d *Driver) load(ctx context.Context, cfg vm.Config, l launch, t template, filled <-chan error, watch *stopwatch) (*machine, error) {
 	h := &eventHolder{}
 	migration := make(chan string, 8)
 	note := migrationStatus(migration)
-	s.incoming = true
-	p, err := start(ctx, launch{binary: d.binary, spec: s, nic: cfg.NIC, memory: memory, onEvent: func(e event) {
+	l.binary, l.nic = d.binary, cfg.NIC
+	l.onEvent = func(e event) {
 		note(e)
 		h.event(e)
-	}})
+	}
+	p, err := start(ctx, l)
 	watch.lap("exec")
-	if err := errors.Join(err, <-filled); err != nil {
+	if filled != nil {
+		err = errors.Join(err, <-filled)
+		watch.lap("memory")
+	}
+	if err == nil {
+		if err = p.load(ctx, t.state(), migration); err != nil {
+			err = fmt.Errorf("load template: %w", err)
+		}
+	}
+	if err != nil {
 		if p != nil {
 			err = errors.Join(err, p.close())
 		}
 		return nil, err
 	}
-	watch.lap("memory")
-	if err := p.load(ctx, t.state(), migration); err != nil {
-		return nil, errors.Join(fmt.Errorf("load template: %w", err), p.close())
-	}
 	watch.lap("load")
-	return d.adopt(p, h, cfg, s, true, watch)
-}
-
-func fillMemory(t template, memory *os.File) error {
-	packed, err := os.Open(t.memory())
-	if err != nil {
-		return fmt.Errorf("open template: %w", err)
-	}
-	return errors.Join(unpackMemory(packed, t.meta.Extents, memory), packed.Close())
+	return d.adopt(p, h, cfg, l.spec, true, watch)
 }
 
 // load gives QEMU the saved state of the devices and lets the machine run.

@@ -60,17 +60,6 @@ func writeWithFile(conn net.Conn, b []byte, file *os.File) error {
 // inherited is the path by which QEMU opens a descriptor that it inherited.
 func inherited(fd int) string { return fmt.Sprintf("/dev/fd/%d", fd) }
 
-// mapFile maps the first n bytes of a file for reading, with all its pages in
-// place.
-func mapFile(f *os.File, n int) ([]byte, func() error, error) {
-	b, err := unix.Mmap(int(f.Fd()), 0, n, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, nil, fmt.Errorf("map %s: %w", f.Name(), err)
-	}
-	_ = unix.Madvise(b, unix.MADV_WILLNEED)
-	return b, func() error { return unix.Munmap(b) }, nil
-}
-
 // allocated returns how much of a memory file is in use, in bytes; -1 when it
 // does not tell.
 func allocated(f *os.File) int64 {

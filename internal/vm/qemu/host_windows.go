@@ -33,6 +33,4 @@ const (
 	seekHole = -1
 )
 
-func mapFile(*os.File, int) ([]byte, func() error, error) { return nil, nil, errNoDescriptors }
-
 func allocated(*os.File) int64 { return -1 }

@@ -28,7 +28,9 @@ type process struct {
 	stderr  *tailWriter
 	link    net.Conn
 	conns   []net.Conn
-	wg      sync.WaitGroup
+	// discards guards the template that QEMU maps; nil when it maps none.
+	discards *discards
+	wg       sync.WaitGroup
 }
 
 // launch describes a QEMU to be started.
@@ -38,6 +40,8 @@ type launch struct {
 	nic    *vm.NIC
 	// memory is the memory file that QEMU inherits; nil for anonymous memory.
 	memory *os.File
+	// discards guards that file when it is a template; else nil.
+	discards *discards
 	// onEvent is called for each event of the monitor.
 	onEvent func(event)
 }
@@ -104,8 +108,15 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 	cmd.Stderr = p.stderr
 	// Fewer malloc arenas: each costs a machine memory that it keeps.
 	cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=1")
-	if p.proc, err = hostproc.Start(cmd); err != nil {
+	var prepare func() error
+	if l.discards != nil {
+		p.discards, prepare = l.discards, l.discards.install
+	}
+	if p.proc, err = hostproc.StartAfter(prepare, cmd); err != nil {
 		return nil, startError(l.binary, err)
+	}
+	if p.discards != nil {
+		p.wg.Go(p.discards.serve)
 	}
 	// QEMU's ends are its alone from here, so that they end with it.
 	closeFiles()
@@ -141,6 +152,9 @@ func (p *process) close() error {
 		if cerr := c.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
 			err = errors.Join(err, cerr)
 		}
+	}
+	if p.discards != nil {
+		err = errors.Join(err, p.discards.close())
 	}
 	p.wg.Wait()
 	if p.monitor != nil {

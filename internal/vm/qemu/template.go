@@ -3,7 +3,6 @@
 package qemu
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,12 +30,15 @@ const maxTemplates = 4
 // its name.
 type template struct {
 	dir string
-	// meta is template.json.
-	meta templateMeta
+	// sizes is template.json.
+	sizes templateSizes
 }
 
-type templateMeta struct {
-	Extents []extent `json:"extents"`
+// templateSizes is written last: a template without it, or of other sizes, is
+// damaged.
+type templateSizes struct {
+	Memory int64 `json:"memory"`
+	State  int64 `json:"state"`
 }
 
 func (t template) memory() string { return filepath.Join(t.dir, "memory") }
@@ -46,7 +48,7 @@ func (t template) state() string  { return filepath.Join(t.dir, "state") }
 func (d *Driver) templateKey(s spec) string {
 	s.name = ""
 	h := sha256.New()
-	fmt.Fprintln(h, "layout 1", d.version, d.cfg.Image.Digests["vmlinux"], d.cfg.Image.Digests["initrd"])
+	fmt.Fprintln(h, "layout 2", d.version, d.cfg.Image.Digests["vmlinux"], d.cfg.Image.Digests["initrd"])
 	fmt.Fprintln(h, strings.Join(args(d.bootable(s)), "\x00"))
 	return hex.EncodeToString(h.Sum(nil))[:24]
 }
@@ -86,8 +88,17 @@ func openTemplate(dir string) (template, error) {
 	if err != nil {
 		return t, err
 	}
-	if err := json.Unmarshal(b, &t.meta); err != nil {
+	if err := json.Unmarshal(b, &t.sizes); err != nil {
 		return t, fmt.Errorf("read template: %w", err)
+	}
+	for path, size := range map[string]int64{t.memory(): t.sizes.Memory, t.state(): t.sizes.State} {
+		fi, err := os.Stat(path)
+		if err != nil {
+			return t, err
+		}
+		if fi.Size() != size {
+			return t, fmt.Errorf("template is damaged: %s has %d bytes of %d", path, fi.Size(), size)
+		}
 	}
 	return t, nil
 }
@@ -153,11 +164,16 @@ func (d *Driver) makeTemplate(ctx context.Context, s spec, dir string) (err erro
 	if err := d.saveBooted(ctx, s, memory, filepath.Join(tmp, "state")); err != nil {
 		return err
 	}
-	extents, err := writePacked(filepath.Join(tmp, "memory"), memory, int64(s.memory))
+	sizes := templateSizes{Memory: int64(s.memory)}
+	if err := writeMemory(filepath.Join(tmp, "memory"), memory, sizes.Memory); err != nil {
+		return err
+	}
+	fi, err := os.Stat(filepath.Join(tmp, "state"))
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(templateMeta{Extents: extents})
+	sizes.State = fi.Size()
+	b, err := json.Marshal(sizes)
 	if err != nil {
 		return err
 	}
@@ -167,21 +183,19 @@ func (d *Driver) makeTemplate(ctx context.Context, s spec, dir string) (err erro
 	return os.Rename(tmp, dir)
 }
 
-func writePacked(path string, memory *os.File, size int64) (_ []extent, err error) {
+func writeMemory(path string, memory *os.File, size int64) (err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w := bufio.NewWriterSize(f, 1<<20)
-	extents, err := packMemory(memory, size, w)
-	if err == nil {
-		err = w.Flush()
+	if err := f.Truncate(size); err != nil {
+		return err
 	}
-	if err == nil {
-		err = f.Sync()
+	if err := copyMemory(f, memory, size); err != nil {
+		return err
 	}
-	return extents, err
+	return f.Sync()
 }
 
 // saveBooted boots a machine on memory and writes the state of its devices to

@@ -68,6 +68,12 @@ func stopDaemon(home string) error {
 		}
 	}
 	_ = syscall.Kill(pid, syscall.SIGTERM)
+	// Switches outlive the daemon by design; the tests' go with it.
+	for _, p := range processesOf(home) {
+		if strings.Contains(p.cmd, "network-switch") {
+			_ = syscall.Kill(p.pid, syscall.SIGTERM)
+		}
+	}
 	return gone(pid)
 }
 
