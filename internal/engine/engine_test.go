@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"byre.dev/byre/internal/engine/logs"
+	"byre.dev/byre/internal/usernet"
+)
+
+func TestSignalsAreTheGuestsByNumberAndName(t *testing.T) {
+	for s, want := range map[string]syscall.Signal{
+		"": 15, "9": 9, "KILL": 9, "SIGKILL": 9, "sigusr1": 10, "SIGCHLD": 17, "RTMIN": 34, "SIGRTMIN+3": 37, "RTMAX-2": 62, "64": 64,
+	} {
+		if got, err := parseSignal(s, sigTerm); got != want || err != nil {
+			t.Errorf("%q: %d, error %v; want %d", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"0", "65", "-9", "NOPE", "RTMIN+31", "SIG"} {
+		if _, err := parseSignal(s, sigTerm); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: error %v", s, err)
+		}
+	}
+}
+
+func TestFailedStartsHaveDockersExitCodes(t *testing.T) {
+	runc := "rpc error: create container x: runc create: runc create failed: unable to start container process: error during container init: exec: "
+	for text, want := range map[string]int{
+		runc + `"nosuch": executable file not found in $PATH`: 127,
+		runc + `"/x": stat /x: no such file or directory`:     127,
+		runc + `"/etc/passwd": permission denied`:             126,
+		runc + `"/etc": is a directory`:                       126,
+		"boot machine: no kernel":                             128,
+	} {
+		err, code := startError(errors.New(text), "failed to create task for container: ")
+		if code != want {
+			t.Errorf("%s: %d, want %d (%v)", text, code, want, err)
+		}
+		if want != 128 && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: class of %v", text, err)
+		}
+	}
+}
+
+func TestRestartPolicies(t *testing.T) {
+	for _, tc := range []struct {
+		policy         container.RestartPolicyMode
+		limit          int
+		code, restarts int
+		want           bool
+	}{
+		{"no", 0, 1, 0, false}, {"", 0, 1, 0, false}, {"always", 0, 0, 9, true}, {"unless-stopped", 0, 0, 0, true},
+		{"on-failure", 0, 0, 0, false}, {"on-failure", 0, 1, 99, true}, {"on-failure", 3, 1, 2, true}, {"on-failure", 3, 1, 3, false},
+	} {
+		p := container.RestartPolicy{Name: tc.policy, MaximumRetryCount: tc.limit}
+		if got := policyRestarts(p, tc.code, tc.restarts); got != tc.want {
+			t.Errorf("%+v: %t", tc, got)
+		}
+	}
+}
+
+func TestTheImagesCommandBelongsToTheImagesEntrypoint(t *testing.T) {
+	img := &dockerspec.DockerOCIImageConfig{}
+	img.Entrypoint, img.Cmd = []string{"/entry"}, []string{"serve"}
+	for _, tc := range []struct {
+		entry, cmd         []string
+		wantEntry, wantCmd []string
+	}{
+		{nil, nil, []string{"/entry"}, []string{"serve"}},
+		{nil, []string{"x"}, []string{"/entry"}, []string{"x"}},
+		{[]string{"/other"}, nil, []string{"/other"}, nil},
+		{[]string{""}, []string{"sh"}, nil, []string{"sh"}},
+	} {
+		got := mergeConfig(&container.Config{Entrypoint: tc.entry, Cmd: tc.cmd}, img)
+		if diff := cmp.Diff([][]string{tc.wantEntry, tc.wantCmd}, [][]string{got.Entrypoint, got.Cmd}); diff != "" {
+			t.Errorf("%v %v (-want +got):\n%s", tc.entry, tc.cmd, diff)
+		}
+	}
+}
+
+func TestBindsAreTakenApart(t *testing.T) {
+	for b, want := range map[string][3]string{
+		"/a:/b": {"/a", "/b", ""}, "vol:/b:ro": {"vol", "/b", "ro"}, "/a:/b:ro,z": {"/a", "/b", "ro,z"},
+	} {
+		source, dest, mode, err := splitBind(b)
+		if got := [3]string{source, dest, mode}; got != want || err != nil {
+			t.Errorf("%s: %v, error %v", b, got, err)
+		}
+	}
+	for _, b := range []string{"", "/a", ":/b", "/a:", "/a:/b:ro:x"} {
+		if _, _, _, err := splitBind(b); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: error %v", b, err)
+		}
+	}
+}
+
+func TestPublishedPortsAreInOrderWithRangesAndAddresses(t *testing.T) {
+	r := &Record{Network: "bridge", Config: &container.Config{}, Host: &container.HostConfig{PortBindings: network.PortMap{
+		network.MustParsePort("80/tcp"):  {{HostPort: "8080"}, {HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: "9000-9005"}},
+		network.MustParsePort("53/udp"):  {{}},
+		network.MustParsePort("443/tcp"): {{HostPort: "0"}},
+	}}}
+	got, err := portMappings(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []usernet.PortMapping{
+		{Proto: "udp", GuestPort: 53},
+		{Proto: "tcp", HostPort: 8080, GuestPort: 80},
+		{Proto: "tcp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 9000, HostPortEnd: 9005, GuestPort: 80},
+		{Proto: "tcp", GuestPort: 443},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	r.Host.PortBindings = network.PortMap{network.MustParsePort("1/sctp"): nil}
+	if _, err := portMappings(r); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("sctp: error %v", err)
+	}
+}
+
+func TestStatesHaveDockersWords(t *testing.T) {
+	now := time.Now()
+	started := now.Add(-2 * time.Hour)
+	for _, tc := range []struct {
+		s      State
+		status container.ContainerState
+		text   string
+	}{
+		{State{}, "created", "Created"},
+		{State{Running: true, StartedAt: started}, "running", "Up 2 hours"},
+		{State{Running: true, StartedAt: started, Health: &container.Health{Status: "starting"}}, "running", "Up 2 hours (health: starting)"},
+		{State{Running: true, Paused: true, StartedAt: started}, "paused", "Up 2 hours (Paused)"},
+		{State{Running: true, Restarting: true, StartedAt: started, Finished: started, ExitCode: 1}, "restarting", "Restarting (1) 2 hours ago"},
+		{State{StartedAt: started, Finished: started, ExitCode: 3}, "exited", "Exited (3) 2 hours ago"},
+		{State{Dead: true}, "dead", "Dead"},
+		{State{Removing: true}, "removing", "Removal In Progress"},
+	} {
+		if got := tc.s.Status(); got != tc.status {
+			t.Errorf("%+v: status %s, want %s", tc.s, got, tc.status)
+		}
+		if got := statusText(tc.s, now); got != tc.text {
+			t.Errorf("%+v: %q, want %q", tc.s, got, tc.text)
+		}
+	}
+}
+
+func TestLogOptions(t *testing.T) {
+	got, err := logOptions(map[string]string{"max-size": "10k", "max-file": "3"})
+	if want := (logs.Options{MaxSize: 10_000, MaxFiles: 3}); got != want || err != nil {
+		t.Errorf("%+v, error %v", got, err)
+	}
+	for _, bad := range []map[string]string{{"max-size": "x"}, {"max-file": "0"}, {"max-file": "2"}, {"max-size": "-5"}} {
+		if _, err := logOptions(bad); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%v: error %v", bad, err)
+		}
+	}
+}
+
+func TestRecordSurvivesItsFile(t *testing.T) {
+	dir := t.TempDir()
+	want := Record{
+		ID: "id", Name: "n", Created: time.Now().UTC().Round(0), Config: &container.Config{Image: "i", Cmd: []string{"x"}},
+		Host:  &container.HostConfig{NetworkMode: "bridge", ShmSize: 5},
+		State: State{Running: true, StartedAt: time.Now().UTC().Round(0)},
+		Attached: &Attached{Network: "bridge", IP: netip.MustParseAddr("172.17.0.2"), Bits: 16, Ports: network.PortMap{
+			network.MustParsePort("80/tcp"): {{HostIP: netip.IPv4Unspecified(), HostPort: "8080"}},
+		}},
+	}
+	if err := writeRecord(dir, want); err != nil {
+		t.Fatal(err)
+	}
+	// A kill leaves the temporary file at most.
+	if err := os.WriteFile(filepath.Join(dir, "."+recordFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Attached.Ports[network.MustParsePort("80/tcp")][0].HostPort != "8080" || got.State.StartedAt != want.State.StartedAt ||
+		got.Config.Cmd[0] != "x" || got.Attached.IP != want.Attached.IP {
+		t.Errorf("read %+v", got)
+	}
+}
+
+func TestTableOfPSIsRead(t *testing.T) {
+	got, err := parsePS("PID   USER     COMMAND\n    1 root     httpd -f -p 80\n   12 root     ps -ef\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := container.TopResponse{Titles: []string{"PID", "USER", "COMMAND"}, Processes: [][]string{{"1", "root", "httpd -f -p 80"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNamesAreTakenOnce(t *testing.T) {
+	c := newCatalog()
+	if err := c.reserve("web", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.reserve("web", "2"); !errdefs.IsConflict(err) {
+		t.Fatalf("error %v", err)
+	}
+	c.release("web", "2")
+	if err := c.reserve("web", "2"); !errdefs.IsConflict(err) {
+		t.Fatal("a name was given back by who did not have it")
+	}
+	c.release("web", "1")
+	if err := c.reserve("web", "2"); err != nil {
+		t.Fatal(err)
+	}
+}
