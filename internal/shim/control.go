@@ -98,6 +98,9 @@ func (s *Service) startExec(ctx context.Context, p *process) error {
 	st, err := openStreams(ctx, sb, p.streamPrefix(), p.stdio, logContext{p.exec, s.namespace}, s.log)
 	if err == nil {
 		p.setStreams(st)
+		err = s.feed(sb, p, st)
+	}
+	if err == nil {
 		_, err = sb.Task().Start(ctx, &taskapi.StartRequest{ID: p.container, ExecID: p.exec})
 	}
 	if err != nil {
@@ -150,32 +153,42 @@ func (s *Service) ResizePty(ctx context.Context, r *taskapi.ResizePtyRequest) (*
 
 // CloseIO ends a process's standard input behind what has been written to it.
 // It answers at once: how long the process takes to read that is its affair.
-func (s *Service) CloseIO(ctx context.Context, r *taskapi.CloseIORequest) (*emptypb.Empty, error) {
+func (s *Service) CloseIO(_ context.Context, r *taskapi.CloseIORequest) (*emptypb.Empty, error) {
 	_, p, err := s.find(r.GetID(), r.GetExecID())
 	if err != nil {
 		return ok(err)
 	}
-	st := p.takeStreams()
-	if !r.GetStdin() || st == nil {
-		return ok(nil)
+	if r.GetStdin() {
+		p.endInput()
 	}
-	sent := st.finishInput()
+	return ok(nil)
+}
+
+// feed starts a process's standard input and ends it in the guest when the
+// host's has ended.
+func (s *Service) feed(sb *sandbox.Sandbox, p *process, st *streams) error {
+	sent, err := st.begin()
+	if err != nil || sent == nil {
+		return err
+	}
 	s.work.Go(func() {
 		select {
 		case <-sent:
 		case <-p.exited:
 			return
 		}
-		_, err := s.forward(context.WithoutCancel(ctx), func(g taskapi.TTRPCTaskService) error {
-			_, err := g.CloseIO(context.WithoutCancel(ctx), r)
-			return err
-		})
+		ctx, cancel := context.WithTimeout(context.Background(), closeIOWait)
+		defer cancel()
+		_, err := sb.Task().CloseIO(ctx, &taskapi.CloseIORequest{ID: p.container, ExecID: p.exec, Stdin: true})
 		if err != nil && !errdefs.IsNotFound(err) {
 			s.log.Debug("standard input not closed in the guest", "task", p.container, "exec", p.exec, "err", err)
 		}
 	})
-	return ok(nil)
+	return nil
 }
+
+// closeIOWait bounds the call that ends a standard input in the guest.
+const closeIOWait = 30 * time.Second
 
 // Pause stops a container's processes where they are.
 func (s *Service) Pause(ctx context.Context, r *taskapi.PauseRequest) (*emptypb.Empty, error) {

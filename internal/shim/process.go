@@ -49,6 +49,9 @@ type process struct {
 	pid     uint32
 	exit    exit
 	streams *streams
+	// inputEnded is true once the input was ended, be it before there are
+	// streams.
+	inputEnded bool
 }
 
 func newProcess(container, exec, bundle string, io stdio) *process {
@@ -174,6 +177,19 @@ func (p *process) setStreams(s *streams) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.streams = s
+	if p.inputEnded {
+		s.finishInput()
+	}
+}
+
+// endInput ends standard input behind what has been written to it.
+func (p *process) endInput() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inputEnded = true
+	if p.streams != nil {
+		p.streams.finishInput()
+	}
 }
 
 func (p *process) takeStreams() *streams {

@@ -132,6 +132,9 @@ func (s *Service) startInit(ctx context.Context, p *process) error {
 	if status := p.current(); status != task.Status_CREATED {
 		return fmt.Errorf("process %s is %s, not created: %w", p.name(), statusWord(status), errdefs.ErrFailedPrecondition)
 	}
+	if err := s.feed(sb, p, p.takeStreams()); err != nil {
+		return err
+	}
 	p.order.Lock()
 	defer p.order.Unlock()
 	if _, err := sb.Task().Start(ctx, &taskapi.StartRequest{ID: p.container}); err != nil {

@@ -34,6 +34,8 @@ const copyBuffer = 32 << 10
 // input is the host's end of a standard input.
 type input interface {
 	io.Reader
+	// begin is called once, before the first read, when the process starts.
+	begin() error
 	// finish lets reads return what has been written so far and then end.
 	finish()
 	io.Closer
@@ -48,8 +50,9 @@ type streams struct {
 
 	in    input
 	conns []net.Conn
-	// stdinDone is closed when nothing more comes from the host; nil without
-	// standard input.
+	// inConn is the guest's end of standard input, one of conns.
+	inConn net.Conn
+	// stdinDone is closed when nothing more comes from the host.
 	stdinDone chan struct{}
 	// outputs waits for the copies from the guest, all for every copy.
 	outputs, all sync.WaitGroup
@@ -63,7 +66,7 @@ type streams struct {
 // openStreams opens the host's ends and the guest's streams and starts to copy.
 // prefix makes the streams' names unique in the sandbox.
 func openStreams(ctx context.Context, sb *sandbox.Sandbox, prefix string, cfg stdio, sink logContext, log *slog.Logger) (_ *streams, err error) {
-	s := &streams{log: log}
+	s := &streams{log: log, stdinDone: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.abandon()
@@ -88,11 +91,9 @@ func openStreams(ctx context.Context, sb *sandbox.Sandbox, prefix string, cfg st
 	}
 	if s.in != nil {
 		s.stdin = prefix + "/stdin"
-		conn, err := s.dial(ctx, sb, s.stdin)
-		if err != nil {
+		if s.inConn, err = s.dial(ctx, sb, s.stdin); err != nil {
 			return nil, err
 		}
-		s.copyIn(conn)
 	}
 	return s, nil
 }
@@ -162,9 +163,21 @@ func (s *streams) copyOut(w io.WriteCloser, conn net.Conn) {
 	})
 }
 
+// begin starts to copy standard input and returns a channel that is closed when
+// all of it is on its way; nil when there is none.
+func (s *streams) begin() (<-chan struct{}, error) {
+	if s.in == nil {
+		return nil, nil
+	}
+	if err := s.in.begin(); err != nil {
+		return nil, fmt.Errorf("begin standard input: %w", err)
+	}
+	s.copyIn(s.inConn)
+	return s.stdinDone, nil
+}
+
 // copyIn copies what the host writes to the process's input.
 func (s *streams) copyIn(conn net.Conn) {
-	s.stdinDone = make(chan struct{})
 	s.all.Go(func() {
 		defer close(s.stdinDone)
 		defer func() { _ = conn.Close() }()
@@ -186,16 +199,11 @@ func (s *streams) copyIn(conn net.Conn) {
 	})
 }
 
-// finishInput ends standard input behind what has been written so far and
-// returns a channel that is closed when all of it is on its way.
-func (s *streams) finishInput() <-chan struct{} {
-	if s.in == nil {
-		done := make(chan struct{})
-		close(done)
-		return done
+// finishInput ends standard input behind what has been written so far.
+func (s *streams) finishInput() {
+	if s.in != nil {
+		s.in.finish()
 	}
-	s.in.finish()
-	return s.stdinDone
 }
 
 // stallWait is how long a reader may take no byte before the rest of a dead

@@ -65,28 +65,21 @@ func (f *fifoOut) Close() error {
 }
 
 // unread says whether there are bytes in the FIFO.
-func (f *fifoOut) unread() (yes bool) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
-	err = raw.Control(func(fd uintptr) {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 0)
-		yes = n > 0 && err == nil
-	})
-	return yes && err == nil
+func (f *fifoOut) unread() bool {
+	events, err := pollNow(f.File)
+	return err == nil && events&unix.POLLIN != 0
 }
 
-// fifoIn reads a FIFO that it also holds open for writing: a writer that goes
-// away does not end the input.
+// fifoIn reads a FIFO that it also holds open for writing from begin on: a
+// writer that goes away later does not end the input.
 type fifoIn struct {
 	*os.File
-	holder *os.File
-	once   sync.Once
+	path string
 
 	mu sync.Mutex
-	// finishing is guarded by mu.
+	// holder is our own hold, nil when there is none. Guarded by mu, as is
+	// finishing.
+	holder    *os.File
 	finishing bool
 }
 
@@ -102,15 +95,28 @@ func openInput(path string) (input, error) {
 		}
 		return fileIn{f}, nil
 	}
-	holder, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return &fifoIn{File: f, path: path}, nil
+}
+
+// begin decides what the end of the last writer means. A writer that came and
+// went before the process started had no way to close the input by a call: its
+// end is the input's. From now on only finish ends it.
+func (f *fifoIn) begin() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	events, err := pollNow(f.File)
 	if err != nil {
-		return nil, errors.Join(err, holder.Close())
+		return err
 	}
-	return &fifoIn{File: f, holder: holder}, nil
+	if f.finishing || events&unix.POLLHUP != 0 {
+		return nil
+	}
+	f.holder, err = os.OpenFile(f.path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	return err
 }
 
 // finishIdle is how long a FIFO that another writer still holds open must be
@@ -121,38 +127,64 @@ const finishIdle = 100 * time.Millisecond
 // input, or silence where another holds the FIFO still.
 func (f *fifoIn) finish() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.finishing = true
-	f.mu.Unlock()
-	f.drop()
+	f.dropLocked()
 	_ = f.SetReadDeadline(time.Now().Add(finishIdle))
 }
 
-func (f *fifoIn) drop() { f.once.Do(func() { _ = f.holder.Close() }) }
-
-// Read reads; once the input is to end, silence ends it.
-func (f *fifoIn) Read(b []byte) (int, error) {
-	n, err := f.File.Read(b)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return n, io.EOF
+func (f *fifoIn) dropLocked() {
+	if f.holder != nil {
+		_ = f.holder.Close()
+		f.holder = nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.finishing && err == nil {
+}
+
+// Read reads; once the input is to end, silence ends it. A deadline that has
+// passed while the process was slow to take what came before is no silence.
+func (f *fifoIn) Read(b []byte) (int, error) {
+	for {
+		n, err := f.File.Read(b)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		events, perr := pollNow(f.File)
+		if perr != nil || events&unix.POLLIN == 0 {
+			return 0, io.EOF
+		}
 		_ = f.SetReadDeadline(time.Now().Add(finishIdle))
 	}
-	return n, err
 }
 
 // Close ends reading at once; a writer gets SIGPIPE.
 func (f *fifoIn) Close() error {
-	f.drop()
+	f.mu.Lock()
+	f.dropLocked()
+	f.mu.Unlock()
 	if err := f.File.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("close standard input: %w", err)
 	}
 	return nil
 }
 
+// pollNow says what a FIFO is ready for, without waiting.
+func pollNow(f *os.File) (events int16, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if _, perr := unix.Poll(fds, 0); perr == nil {
+			events = fds[0].Revents
+		}
+	})
+	return events, err
+}
+
 // fileIn is a regular file or device as standard input: its end is the end.
 type fileIn struct{ *os.File }
+
+func (fileIn) begin() error { return nil }
 
 func (fileIn) finish() {}

@@ -40,10 +40,15 @@ func (p *pipeOut) unblock() { _ = p.SetWriteDeadline(time.Unix(1, 0)) }
 // second writer.
 type pipeIn struct{ net.Conn }
 
+// begin has nothing to hold.
+func (p pipeIn) begin() error { return nil }
+
 // finish lets what is on its way arrive.
 func (p pipeIn) finish() { _ = p.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) }
 
 type fileIn struct{ *os.File }
+
+func (fileIn) begin() error { return nil }
 
 func (fileIn) finish() {}
 
