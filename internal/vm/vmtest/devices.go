@@ -239,6 +239,6 @@ func (s *suite) memoryBack(t *testing.T) {
 	}()
 	eventually(t, 30*time.Second, "the host does not get the memory back", func() bool {
 		after = s.cfg.HostMemory(t, m.Machine)
-		return after < before+40<<20
+		return after < before+50<<20
 	})
 }
