@@ -113,6 +113,14 @@ const (
 	SetMtimeSet
 )
 
+// Ends of a lock's ClientID by which a patched Linux says that the lock is an
+// open file's, not a process's: flock(2) locks a file in a space of its own,
+// open file description locks share the byte ranges of fcntl(2).
+const (
+	LockClientFlock = "/flock"
+	LockClientOFD   = "/ofd"
+)
+
 // Lock types, flags and answers.
 const (
 	LockRead   uint8 = 0

@@ -5,6 +5,7 @@ package p9srv
 import (
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"byre.dev/byre/internal/linux"
@@ -14,7 +15,7 @@ import (
 // maxLocksPerFile bounds the ranges that are held of one file.
 const maxLocksPerFile = 8 << 10
 
-// Locks is a table of byte-range locks with the rules of POSIX: a process's
+// Locks is a table of byte-range locks with the rules of POSIX: an owner's
 // locks never stand in its own way, and a new one replaces what it overlaps.
 // Share one among all servers that may serve the same files.
 type Locks struct {
@@ -23,18 +24,37 @@ type Locks struct {
 	files map[FileID][]held
 }
 
-// owner is a process in a guest. The client's own name for itself is kept to
-// be told, not to be trusted: what tells machines apart is the connection.
+// owner is a process in a guest, or a file that one has open. The client's own
+// name for itself is kept to be told, not to be trusted: what tells machines
+// apart is the connection.
 type owner struct {
 	conn *conn
 	proc uint32
+	// file is the open file that owns the lock, nil for a process.
+	file *fid
+	// flock says that the lock is flock(2)'s, which stands in the way of its
+	// like alone.
+	flock bool
+}
+
+// lockOwner tells whose a lock is that a client asks for through f.
+func (c *conn) lockOwner(f *fid, proc uint32, client string) owner {
+	switch {
+	case strings.HasSuffix(client, p9.LockClientFlock):
+		return owner{conn: c, file: f, flock: true}
+	case strings.HasSuffix(client, p9.LockClientOFD):
+		return owner{conn: c, file: f}
+	}
+	return owner{conn: c, proc: proc}
 }
 
 // held is a locked range, both ends included.
 type held struct {
 	owner
-	fid        *fid
-	client     string
+	fid    *fid
+	client string
+	// told is the process number that the client gave.
+	told       uint32
 	write      bool
 	start, end uint64
 }
@@ -42,7 +62,7 @@ type held struct {
 func (h *held) overlaps(start, end uint64) bool { return h.start <= end && start <= h.end }
 
 func (h *held) conflicts(o owner, write bool, start, end uint64) bool {
-	return h.owner != o && (h.write || write) && h.overlaps(start, end)
+	return h.flock == o.flock && h.owner != o && (h.write || write) && h.overlaps(start, end)
 }
 
 // lastByte turns a start and length into the last byte of the range.
@@ -68,7 +88,7 @@ func (c *conn) lock(m *p9.Tlock) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	h := held{
-		owner: owner{c, m.ProcID}, fid: f, client: m.ClientID,
+		owner: c.lockOwner(f, m.ProcID, m.ClientID), fid: f, client: m.ClientID, told: m.ProcID,
 		write: m.LType == p9.LockWrite, start: m.Start, end: end,
 	}
 	switch m.LType {
@@ -92,7 +112,7 @@ func (f *fid) lockFile() FileID {
 	return f.lockID
 }
 
-// getlock tells of a lock in the way. Linux's client asks with LockUnlock,
+// getlock tells of a lock in the way. An unpatched Linux asks with LockUnlock,
 // whatever it was asked itself, so that means a write lock here.
 func (c *conn) getlock(m *p9.Tgetlock) (p9.Message, linux.Errno) {
 	f, node, e := c.node(m.FID)
@@ -107,7 +127,7 @@ func (c *conn) getlock(m *p9.Tgetlock) (p9.Message, linux.Errno) {
 	r := &p9.Rgetlock{Lock: m.Lock}
 	r.Lock.Type = p9.LockUnlock
 	write := m.Lock.Type != p9.LockRead
-	if h, ok := c.locks.find(node.FileID(), owner{c, m.ProcID}, write, m.Start, end); ok {
+	if h, ok := c.locks.find(node.FileID(), c.lockOwner(f, m.ProcID, m.ClientID), write, m.Start, end); ok {
 		r.Lock = h.lock()
 	}
 	return r, 0
@@ -115,7 +135,7 @@ func (c *conn) getlock(m *p9.Tgetlock) (p9.Message, linux.Errno) {
 
 // lock describes h as Rgetlock does.
 func (h *held) lock() p9.Lock {
-	l := p9.Lock{Type: p9.LockRead, Start: h.start, ProcID: h.proc, ClientID: h.client}
+	l := p9.Lock{Type: p9.LockRead, Start: h.start, ProcID: h.told, ClientID: h.client}
 	if h.write {
 		l.Type = p9.LockWrite
 	}

@@ -94,6 +94,92 @@ func TestGetlockTellsWhoIsInTheWay(t *testing.T) {
 	}
 }
 
+// opened opens the file of f once more, in the same machine.
+func opened(t *testing.T, f *p9client.FID) *p9client.FID {
+	t.Helper()
+	root, err := f.Client().Attach("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := root.Walk("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Open(linux.ORdwr); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestFlockAndFcntlDoNotMeet(t *testing.T) {
+	a := lockable(t, &p9srv.Server{Root: memfs.New().Root()})
+	b := opened(t, a)
+	const process, flock, ofd = "vm", "vm" + p9.LockClientFlock, "vm" + p9.LockClientOFD
+	for i, s := range []struct {
+		f      *p9client.FID
+		client string
+		typ    uint8
+		start  uint64
+		want   uint8
+	}{
+		{a, flock, wr, 0, p9.LockSuccess},
+		{b, process, wr, 0, p9.LockSuccess}, // the same process number
+		{b, flock, rd, 0, p9.LockBlocked},   // an open file is an owner
+		{a, flock, rd, 0, p9.LockSuccess},
+		{b, flock, rd, 0, p9.LockSuccess},
+		{a, flock, wr, 0, p9.LockBlocked},
+		{b, flock, un, 0, p9.LockSuccess},
+		{a, flock, wr, 0, p9.LockSuccess},
+		{a, ofd, wr, 0, p9.LockBlocked}, // against the process's own
+		{b, process, un, 5, p9.LockSuccess},
+		{a, ofd, wr, 5, p9.LockSuccess},
+		{b, ofd, rd, 5, p9.LockBlocked},
+		{b, process, rd, 5, p9.LockBlocked},
+		{b, process, un, 0, p9.LockSuccess}, // takes nothing from the open file
+		{b, ofd, rd, 5, p9.LockBlocked},
+		{a, process, wr, 0, p9.LockBlocked},
+		{b, ofd, rd, 0, p9.LockBlocked}, // reaches into it
+	} {
+		got, err := s.f.Lock(p9.Lock{Type: s.typ, ProcID: 1, Start: s.start, ClientID: s.client}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != s.want {
+			t.Fatalf("step %d: status %d, want %d", i, got, s.want)
+		}
+	}
+	if err := a.Clunk(); err != nil {
+		t.Fatal(err)
+	}
+	for _, client := range []string{process, flock, ofd} {
+		if got, err := b.Lock(p9.Lock{Type: wr, ProcID: 2, ClientID: client}, 0); err != nil || got != p9.LockSuccess {
+			t.Errorf("lock of %s after the clunk: status %d, %v", client, got, err)
+		}
+		b.Lock(p9.Lock{Type: un, ProcID: 2, ClientID: client}, 0)
+	}
+}
+
+func TestGetlockSeesFcntlLocksAlone(t *testing.T) {
+	a := lockable(t, &p9srv.Server{Root: memfs.New().Root()})
+	b := opened(t, a)
+	if got, err := a.Lock(p9.Lock{Type: wr, ProcID: 9, ClientID: "vm/flock"}, 0); err != nil || got != p9.LockSuccess {
+		t.Fatal(got, err)
+	}
+	if got, err := b.Getlock(p9.Lock{Type: wr, ProcID: 1, ClientID: "vm"}); err != nil || got.Type != un {
+		t.Errorf("a flock is told to fcntl: %v, %v", got, err)
+	}
+	if got, err := a.Lock(p9.Lock{Type: wr, ProcID: 9, ClientID: "vm/ofd"}, 0); err != nil || got != p9.LockSuccess {
+		t.Fatal(got, err)
+	}
+	want := p9.Lock{Type: wr, ProcID: 9, ClientID: "vm/ofd"}
+	if got, err := b.Getlock(p9.Lock{Type: rd, ProcID: 1, ClientID: "vm"}); err != nil || got != want {
+		t.Errorf("Getlock = %v, %v, want %v", got, err, want)
+	}
+	if got, err := a.Getlock(p9.Lock{Type: rd, ProcID: 9, ClientID: "vm/ofd"}); err != nil || got.Type != un {
+		t.Errorf("an open file's lock stands in its own way: %v, %v", got, err)
+	}
+}
+
 func TestLocksAreSharedBetweenMachines(t *testing.T) {
 	tree, locks := memfs.New(), new(p9srv.Locks)
 	a := lockable(t, &p9srv.Server{Root: tree.Root(), Locks: locks})
@@ -114,19 +200,8 @@ func TestLocksAreSharedBetweenMachines(t *testing.T) {
 }
 
 func TestClunkGivesUpLocks(t *testing.T) {
-	tree := memfs.New()
-	f := lockable(t, &p9srv.Server{Root: tree.Root()})
-	root, err := f.Client().Attach("", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := root.Walk("f")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Open(linux.ORdwr); err != nil {
-		t.Fatal(err)
-	}
+	f := lockable(t, &p9srv.Server{Root: memfs.New().Root()})
+	g := opened(t, f)
 	lock(t, f, wr, 1, 0, 10)
 	if got := lock(t, g, wr, 2, 0, 10); got != p9.LockBlocked {
 		t.Fatal(got)
