@@ -45,6 +45,10 @@ type Config struct {
 	// means that changing the owner of such a file is refused with
 	// EOPNOTSUPP.
 	Sidecar string
+	// LockDir is a directory, of the user's own, in which servers of the same
+	// files keep each other's locks apart; it must be there. Empty means that
+	// servers meet only where they can lock the files themselves.
+	LockDir string
 	// Handles bounds the handles that are kept open for files not in use; 0
 	// means a quarter of what the process may open, at most 4096.
 	Handles int

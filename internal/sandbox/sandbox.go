@@ -38,8 +38,9 @@ type Config struct {
 	// Dir is a directory of the host where the sandbox may keep files; it is
 	// the caller's to remove.
 	Dir string
-	// SidecarDir is where shares of an unprivileged user keep the metadata of
-	// files that cannot carry it; empty means nowhere.
+	// SidecarDir is where shares keep the metadata of files that cannot carry
+	// it, and in locks/ the files in which the servers of one user keep each
+	// other's locks apart; empty means nowhere.
 	SidecarDir string
 	// Build is the version of the host's programs, told to the guest.
 	Build string

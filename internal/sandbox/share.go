@@ -145,6 +145,12 @@ func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpe
 		sum := sha256.Sum256([]byte(spec.Source))
 		cfg.Sidecar = filepath.Join(s.cfg.SidecarDir, hex.EncodeToString(sum[:12]))
 	}
+	if s.cfg.SidecarDir != "" {
+		cfg.LockDir = filepath.Join(s.cfg.SidecarDir, "locks")
+		if err := os.MkdirAll(cfg.LockDir, 0o700); err != nil {
+			return nil, err
+		}
+	}
 	fs, err := hostfs.Open(cfg)
 	if err != nil {
 		return nil, err

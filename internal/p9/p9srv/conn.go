@@ -42,6 +42,8 @@ type conn struct {
 	running sync.WaitGroup
 	budget  budget
 	xattrs  atomic.Int64
+	// waiting counts Tlocks that are held back.
+	waiting atomic.Int32
 
 	panicked atomic.Pointer[error]
 }
@@ -142,7 +144,11 @@ func (c *conn) inline(tag uint16, m p9.Message) error {
 	if c.out.inUse(tag) {
 		return fmt.Errorf("%s with tag %d, which is in use", m.Type(), tag)
 	}
-	c.out.reply(tag, c.quickly(m))
+	if l, ok := m.(*p9.Tlock); ok {
+		c.lock(tag, l)
+	} else {
+		c.out.reply(tag, c.quickly(m))
+	}
 	return c.gone()
 }
 
@@ -159,8 +165,9 @@ func (c *conn) finish() {
 	c.out.abandon()
 	close(c.work)
 	c.workers.Wait()
+	c.unparkAll()
+	c.running.Wait()
 	c.reset()
-	c.locks.dropConn(c)
 }
 
 // reset clunks all fids.

@@ -19,10 +19,13 @@ type fid struct {
 	uid  uint32
 	refs atomic.Int32
 
+	lockMu sync.Mutex
+	// locks is the table of the file that is open, once a lock was asked for;
+	// unlockable says that the fid is gone. Both are guarded by lockMu.
+	locks      *lockTable
+	unlockable bool
+
 	mu sync.Mutex
-	// locked says that locks of the file lockID were taken through the fid.
-	locked bool
-	lockID FileID
 	// node and file are guarded by mu; they are set once, but that Tlcreate
 	// replaces the node, keeping the old one in dir until the fid goes.
 	node, dir Node

@@ -31,8 +31,6 @@ func (c *conn) quickly(m p9.Message) p9.Message {
 		reply, e = c.xattrWalk(m)
 	case *p9.Txattrcreate:
 		reply, e = &p9.Rxattrcreate{}, c.xattrCreate(m)
-	case *p9.Tlock:
-		reply, e = c.lock(m)
 	case *p9.Tgetlock:
 		reply, e = c.getlock(m)
 	default:

@@ -4,24 +4,48 @@ package p9srv
 
 import (
 	"math"
-	"slices"
 	"strings"
-	"sync"
 
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 )
 
-// maxLocksPerFile bounds the ranges that are held of one file.
-const maxLocksPerFile = 8 << 10
+// LockSpace tells apart locks that never stand in each other's way.
+type LockSpace uint8
 
-// Locks is a table of byte-range locks with the rules of POSIX: an owner's
-// locks never stand in its own way, and a new one replaces what it overlaps.
-// Share one among all servers that may serve the same files.
-type Locks struct {
-	mu sync.Mutex
-	// files is guarded by mu.
-	files map[FileID][]held
+// The spaces of locks that Linux has.
+const (
+	// LockBytes are the byte ranges of fcntl(2).
+	LockBytes LockSpace = iota
+	// LockWhole are the whole files of flock(2).
+	LockWhole
+)
+
+// HostLock is a file's place among the locks that other processes of the host
+// see: other servers of the same file, and the host's own programs where they
+// ask. It holds what this process has locked in sum, whichever guest it is
+// for. Ranges include both ends; the end math.MaxUint64 is the file's, however
+// far it grows. The methods do not wait and are not called concurrently.
+type HostLock interface {
+	// Set locks a range in place of what this process had locked of it; false
+	// if another process stands in the way. The range is then in any state.
+	Set(space LockSpace, write bool, start, end uint64) bool
+	// Clear unlocks a range.
+	Clear(space LockSpace, start, end uint64)
+	// Find tells of another process's byte range in the way.
+	Find(write bool, start, end uint64) (p9.Lock, bool)
+	// Close gives up everything.
+	Close()
+}
+
+// Lockable is a [File] with an identity of its own, which locks follow
+// whatever happens to its name.
+type Lockable interface {
+	// FileID is Node's, for the file that is open. Quick.
+	FileID() FileID
+	// HostLock returns the file's place among the host's locks, nil if it has
+	// none. Quick.
+	HostLock() HostLock
 }
 
 // owner is a process in a guest, or a file that one has open. The client's own
@@ -48,6 +72,13 @@ func (c *conn) lockOwner(f *fid, proc uint32, client string) owner {
 	return owner{conn: c, proc: proc}
 }
 
+func (o owner) space() LockSpace {
+	if o.flock {
+		return LockWhole
+	}
+	return LockBytes
+}
+
 // held is a locked range, both ends included.
 type held struct {
 	owner
@@ -68,7 +99,7 @@ func (h *held) conflicts(o owner, write bool, start, end uint64) bool {
 // lastByte turns a start and length into the last byte of the range.
 func lastByte(start, length uint64) (uint64, linux.Errno) {
 	switch {
-	case start > math.MaxInt64:
+	case start >= math.MaxInt64:
 		return 0, linux.EINVAL
 	case length == 0 || length > math.MaxInt64-start:
 		return math.MaxUint64, 0
@@ -76,59 +107,77 @@ func lastByte(start, length uint64) (uint64, linux.Errno) {
 	return start + length - 1, 0
 }
 
-// lock answers a Tlock. It never waits: a client that wants to asks again.
-func (c *conn) lock(m *p9.Tlock) (p9.Message, linux.Errno) {
-	f, _, _, e := c.open1(m.FID)
+// lock answers a Tlock, at once or, if the client is ready to wait and
+// something is in the way, a little later.
+func (c *conn) lock(tag uint16, m *p9.Tlock) {
+	status, later, e := c.tryLock(tag, m)
+	switch {
+	case later:
+	case e != 0:
+		c.out.reply(tag, &p9.Rlerror{Ecode: e})
+	default:
+		c.out.reply(tag, &p9.Rlock{Status: status})
+	}
+}
+
+// tryLock returns the answer to a Tlock; later says that it will come by
+// itself.
+func (c *conn) tryLock(tag uint16, m *p9.Tlock) (status uint8, later bool, e linux.Errno) {
+	f, file, _, e := c.open1(m.FID)
 	if e != 0 {
-		return nil, e
+		return 0, false, e
 	}
 	defer f.put()
 	end, e := lastByte(m.Start, m.Length)
 	if e != 0 {
-		return nil, e
+		return 0, false, e
+	}
+	if m.LType > p9.LockUnlock {
+		return 0, false, linux.EINVAL
 	}
 	h := held{
 		owner: c.lockOwner(f, m.ProcID, m.ClientID), fid: f, client: m.ClientID, told: m.ProcID,
 		write: m.LType == p9.LockWrite, start: m.Start, end: end,
 	}
-	switch m.LType {
-	case p9.LockUnlock:
-		c.locks.clear(f.lockFile(), &h)
-		return &p9.Rlock{Status: p9.LockSuccess}, 0
-	case p9.LockRead, p9.LockWrite:
-		return &p9.Rlock{Status: c.locks.set(f.lockFile(), &h)}, 0
+	f.lockMu.Lock()
+	defer f.lockMu.Unlock()
+	t, e := c.locks.enter(f, file)
+	if e != 0 {
+		return 0, false, e
 	}
-	return nil, linux.EINVAL
-}
-
-// lockFile returns the file that locks through f are of: the same for as long
-// as the fid lasts.
-func (f *fid) lockFile() FileID {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.locked {
-		f.locked, f.lockID = true, f.node.FileID()
+	if m.LType == p9.LockUnlock {
+		t.clear(&h)
+		return p9.LockSuccess, false, 0
 	}
-	return f.lockID
+	if m.Flags&p9.LockFlagBlock == 0 {
+		return t.set(&h), false, 0
+	}
+	return c.setOrPark(t, tag, &h)
 }
 
 // getlock tells of a lock in the way. An unpatched Linux asks with LockUnlock,
 // whatever it was asked itself, so that means a write lock here.
 func (c *conn) getlock(m *p9.Tgetlock) (p9.Message, linux.Errno) {
-	f, node, e := c.node(m.FID)
+	f, file, _, e := c.open1(m.FID)
 	if e != 0 {
 		return nil, e
 	}
 	defer f.put()
 	end, e := lastByte(m.Start, m.Length)
+	if e != 0 {
+		return nil, e
+	}
+	f.lockMu.Lock()
+	defer f.lockMu.Unlock()
+	t, e := c.locks.enter(f, file)
 	if e != 0 {
 		return nil, e
 	}
 	r := &p9.Rgetlock{Lock: m.Lock}
 	r.Lock.Type = p9.LockUnlock
 	write := m.Lock.Type != p9.LockRead
-	if h, ok := c.locks.find(node.FileID(), c.lockOwner(f, m.ProcID, m.ClientID), write, m.Start, end); ok {
-		r.Lock = h.lock()
+	if l, ok := t.find(c.lockOwner(f, m.ProcID, m.ClientID), write, m.Start, end); ok {
+		r.Lock = l
 	}
 	return r, 0
 }
@@ -143,119 +192,4 @@ func (h *held) lock() p9.Lock {
 		l.Length = h.end - h.start + 1
 	}
 	return l
-}
-
-// set locks a range unless another owner stands in the way.
-func (l *Locks) set(id FileID, h *held) uint8 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list := l.files[id]
-	for i := range list {
-		if list[i].conflicts(h.owner, h.write, h.start, h.end) {
-			return p9.LockBlocked
-		}
-	}
-	if len(list) >= maxLocksPerFile {
-		return p9.LockError
-	}
-	if l.files == nil {
-		l.files = make(map[FileID][]held)
-	}
-	l.files[id] = merge(append(cut(list, h), *h))
-	return p9.LockSuccess
-}
-
-// clear unlocks a range.
-func (l *Locks) clear(id FileID, h *held) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.storeLocked(id, cut(l.files[id], h))
-}
-
-func (l *Locks) storeLocked(id FileID, list []held) {
-	if len(list) == 0 {
-		delete(l.files, id)
-		return
-	}
-	l.files[id] = list
-}
-
-func (l *Locks) find(id FileID, o owner, write bool, start, end uint64) (held, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, h := range l.files[id] {
-		if h.conflicts(o, write, start, end) {
-			return h, true
-		}
-	}
-	return held{}, false
-}
-
-// dropFID gives up what was locked through f.
-func (l *Locks) dropFID(f *fid) {
-	f.mu.Lock()
-	locked, id := f.locked, f.lockID
-	f.mu.Unlock()
-	if !locked {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	gone := func(h held) bool { return h.fid == f }
-	l.storeLocked(id, slices.DeleteFunc(l.files[id], gone))
-}
-
-// dropConn gives up what a connection holds.
-func (l *Locks) dropConn(c *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, list := range l.files {
-		gone := func(h held) bool { return h.conn == c }
-		l.storeLocked(id, slices.DeleteFunc(list, gone))
-	}
-}
-
-// cut takes h's range out of what its owner holds in list.
-func cut(list []held, h *held) []held {
-	mine := func(o held) bool { return o.owner == h.owner && o.overlaps(h.start, h.end) }
-	if !slices.ContainsFunc(list, mine) {
-		return list
-	}
-	var rest []held
-	for _, old := range list {
-		if !mine(old) {
-			rest = append(rest, old)
-			continue
-		}
-		if old.start < h.start {
-			left := old
-			left.end = h.start - 1
-			rest = append(rest, left)
-		}
-		if old.end > h.end {
-			right := old
-			right.start = h.end + 1
-			rest = append(rest, right)
-		}
-	}
-	return rest
-}
-
-// merge joins the last range with its neighbors of the same kind, so that a
-// process that locks byte after byte does not fill the table.
-func merge(list []held) []held {
-	h := list[len(list)-1]
-	rest := list[:0]
-	for _, o := range list[:len(list)-1] {
-		same := o.owner == h.owner && o.fid == h.fid && o.write == h.write
-		switch {
-		case same && o.end != math.MaxUint64 && o.end+1 == h.start:
-			h.start = o.start
-		case same && h.end != math.MaxUint64 && h.end+1 == o.start:
-			h.end = o.end
-		default:
-			rest = append(rest, o)
-		}
-	}
-	return append(rest, h)
 }

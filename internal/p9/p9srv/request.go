@@ -24,6 +24,8 @@ type request struct {
 	// tags of the Tflushes that wait for this request, in order.
 	started, canceled bool
 	flushes           []uint16
+	// waits is not nil for a Tlock that is held back.
+	waits *waiter
 }
 
 // slow says whether requests of type t go to a worker.
@@ -121,6 +123,7 @@ func (c *conn) answer(r *request) {
 // flush answers a Tflush: at once if the old request is answered, unknown or
 // still queued, else right after the old request's reply.
 func (c *conn) flush(tag uint16, m *p9.Tflush) error {
+	c.unpark(m.OldTag)
 	o := c.out
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -145,6 +148,7 @@ func (c *conn) flush(tag uint16, m *p9.Tflush) error {
 
 // restart begins a session: what runs is finished, all fids are clunked.
 func (c *conn) restart(tag uint16, m *p9.Tversion) {
+	c.unparkAll()
 	c.running.Wait()
 	c.reset()
 	r := p9.Rversion{Msize: min(m.Msize, c.srv.msize()), Version: p9.Version}

@@ -10,8 +10,10 @@
 // One goroutine per connection reads requests and answers the quick ones
 // itself, collecting the replies until it would have to wait for more input.
 // Requests that may wait go to at most [Server.Workers] workers. Lock order:
-// fidTable.mu, then fid.mu, then out.mu; Locks.mu is taken with none of them
-// held. No lock is held while a Node or File is called.
+// fidTable.mu, then fid.mu, then out.mu; those of locks ([Locks]) are taken with
+// none of them held, but that a request enters the table of tags while the
+// table of its file is locked. None of the first three is held while a Node or
+// File is called.
 package p9srv
 
 import (
