@@ -33,7 +33,7 @@ const (
 	Partly
 )
 
-// String names the verdict as docs/docker-api.md does.
+// String names the verdict.
 func (v Verdict) String() string {
 	return [...]string{"honored", "harmless", "refused", "partly"}[v]
 }
