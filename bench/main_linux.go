@@ -31,6 +31,7 @@ var sections = []section{
 	{"memory", benchMemory},
 	{"layers", benchLayers},
 	{"files", benchFiles},
+	{"server", benchServer},
 }
 
 func main() {

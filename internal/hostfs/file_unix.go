@@ -6,6 +6,7 @@ package hostfs
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
@@ -20,12 +21,18 @@ type file struct {
 	fd    int
 	flags linux.OpenFlags
 
+	// waits says that the file system cannot tell whether a read would wait.
+	waits atomic.Bool
+
 	mu sync.Mutex
 	// dir is guarded by mu.
 	dir dirReader
 }
 
-var _ p9srv.File = (*file)(nil)
+var (
+	_ p9srv.File         = (*file)(nil)
+	_ p9srv.NowaitReader = (*file)(nil)
+)
 
 // newFile makes fd, which is open on i, a file of the tree.
 func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags) *file {
@@ -88,6 +95,28 @@ func (f *file) Read(p []byte, off int64) (int, linux.Errno) {
 		done += n
 	}
 	return done, 0
+}
+
+// ReadNowait reads what is in the page cache.
+func (f *file) ReadNowait(p []byte, off int64) (int, bool) {
+	if f.waits.Load() || !f.ino.kind.IsRegular() {
+		return 0, false
+	}
+	done := 0
+	for done < len(p) {
+		n, err := preadNowait(f.fd, p[done:], off+int64(done))
+		if err != nil {
+			if f.fs.errno(err) == linux.EOPNOTSUPP {
+				f.waits.Store(true)
+			}
+			return 0, false
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return done, true
 }
 
 // Write writes all of p, or as much as there is room for.

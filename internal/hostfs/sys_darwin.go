@@ -214,6 +214,9 @@ func pread(fd int, p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
+// preadNowait is not to be had on macOS.
+func preadNowait(int, []byte, int64) (int, error) { return 0, unix.ENOTSUP }
+
 func pwrite(fd int, p []byte, off int64) (n int, err error) {
 	err = retry(func() error { n, err = unix.Pwrite(fd, p, off); return err })
 	return n, err

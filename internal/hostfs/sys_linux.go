@@ -211,6 +211,15 @@ func pread(fd int, p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
+// preadNowait is pread that fails where it would have to wait for the disk.
+func preadNowait(fd int, p []byte, off int64) (n int, err error) {
+	err = retry(func() error {
+		n, err = unix.Preadv2(fd, [][]byte{p}, off, unix.RWF_NOWAIT)
+		return err
+	})
+	return n, err
+}
+
 func pwrite(fd int, p []byte, off int64) (n int, err error) {
 	err = retry(func() error { n, err = unix.Pwrite(fd, p, off); return err })
 	return n, err

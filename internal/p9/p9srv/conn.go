@@ -48,12 +48,13 @@ type conn struct {
 	panicked atomic.Pointer[error]
 }
 
-// quickReplies are the replies of the most frequent requests, reused from one
-// inline request to the next.
+// quickReplies are the replies of the most frequent requests, and a Tread,
+// reused from one inline request to the next.
 type quickReplies struct {
 	error   p9.Rlerror
 	walk    p9.Rwalk
 	getattr p9.Rgetattr
+	read    p9.Tread
 }
 
 func newConn(s *Server, rwc io.ReadWriteCloser) *conn {
@@ -103,6 +104,9 @@ func (c *conn) next() error {
 	body, err := c.in.body(size)
 	if err != nil {
 		return err
+	}
+	if typ == p9.TypeTread && c.readNow(tag, body) {
+		return c.gone()
 	}
 	if slow(typ) {
 		return c.handOn(typ, tag, body)

@@ -90,6 +90,35 @@ func (c *conn) read(r *request, m *p9.Tread) {
 	c.out.finish(r, nil, frame)
 }
 
+// readNow answers a Tread on the reader's goroutine if the data is in memory
+// and no other request waits to be read: handing it to a worker costs more
+// than the read. False means that a worker is to do it.
+func (c *conn) readNow(tag uint16, body []byte) bool {
+	m := &c.quick.read
+	if !c.version || c.in.whole() || p9.Decode(body, m) != nil || c.out.inUse(tag) {
+		return false
+	}
+	f, file, flags, e := c.open1(m.FID)
+	if e != 0 {
+		return false
+	}
+	defer f.put()
+	n := int(min(m.Count, c.msize-p9.ReadHeaderSize))
+	nowait, ok := file.(NowaitReader)
+	if !ok || !flags.Reads() || n == 0 || m.Offset > 1<<63-1-uint64(n) {
+		return false
+	}
+	buf := c.buffer(p9.ReadHeaderSize + n)
+	defer c.recycle(buf)
+	if n, ok = nowait.ReadNowait((*buf)[p9.ReadHeaderSize:], int64(m.Offset)); !ok {
+		return false
+	}
+	frame := (*buf)[:p9.ReadHeaderSize+n]
+	p9.PutReadHeader(frame, tag, n)
+	c.out.replyFrame(frame)
+	return true
+}
+
 func (c *conn) readInto(m *p9.Tread, p []byte) (int, linux.Errno) {
 	f := c.fids.get(m.FID)
 	if f == nil {

@@ -105,6 +105,6 @@ type File interface {
 
 // NowaitReader is a File that can tell whether a read would wait.
 type NowaitReader interface {
-	// ReadNowait is Read, or ok == false if the data is not in memory. Quick.
-	ReadNowait(p []byte, off int64) (n int, e linux.Errno, ok bool)
+	// ReadNowait is Read, or ok == false if that would wait or fail. Quick.
+	ReadNowait(p []byte, off int64) (n int, ok bool)
 }

@@ -48,6 +48,21 @@ func (o *output) reply(tag uint16, m p9.Message) {
 	o.mu.Unlock()
 }
 
+// replyFrame is reply for a whole frame, which the caller may use again.
+func (o *output) replyFrame(frame []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(frame) < directSize {
+		o.waitLocked()
+		o.pending = append(o.pending, frame...)
+		return
+	}
+	for o.writing {
+		o.room.Wait()
+	}
+	o.writeLocked(frame, nil)
+}
+
 // waitLocked waits until there is room for another reply, writing itself if
 // nobody does.
 func (o *output) waitLocked() {
@@ -104,7 +119,8 @@ func (o *output) flush() {
 	}
 }
 
-// writeLocked writes what is pending, then direct, which is the reply to r,
+// writeLocked writes what is pending, then direct, which is the reply to r if
+// that is not nil,
 // then what has come up meanwhile until there is nothing left. mu is not held
 // during the writes, so r must be forgotten before the first.
 func (o *output) writeLocked(direct []byte, r *request) {
@@ -112,7 +128,7 @@ func (o *output) writeLocked(direct []byte, r *request) {
 	for o.err == nil && (len(o.pending) > 0 || direct != nil) {
 		batch, last := o.pending, direct
 		o.pending, o.spare, direct = o.spare[:0], nil, nil
-		if last != nil {
+		if last != nil && r != nil {
 			o.forgetLocked(r)
 		}
 		o.mu.Unlock()
