@@ -100,6 +100,39 @@ func useShare(t *testing.T, m *guesttest.Machine, name string, transport guestap
 	}
 }
 
+// TestSharesComeAndGoManyTimes mounts one share over and over: each time the
+// kernel takes the port from the agent in the middle of its traffic.
+func TestSharesComeAndGoManyTimes(t *testing.T) {
+	m := guesttest.Boot(t, guesttest.Config{Shares: []string{"one"}})
+	m.Connect()
+	m.Greet()
+	m.Renew()
+	conn := m.SharePort("one")
+	var served sync.WaitGroup
+	t.Cleanup(served.Wait)
+	t.Cleanup(func() { conn.Close() })
+	srv := &p9srv.Server{Root: memfs.New().Root()}
+	served.Go(func() { srv.Serve(context.WithoutCancel(t.Context()), conn) })
+	target := guestapi.RuntimeDir + "/shares/one"
+	mount := &guestapi.MountRequest{Mounts: []*guestapi.Mount{{
+		Target: target,
+		Source: &guestapi.Mount_Share{Share: &guestapi.Share{
+			Name: "one", Transport: guestapi.Share_VIRTIO_PORT, Cache: "loose", Msize: 512 << 10, PosixAcl: true,
+		}},
+	}}}
+	for i := range 200 {
+		ctx, cancel := context.WithTimeout(m.Context(), 30*time.Second)
+		_, err := m.Guest.Mount(ctx, mount)
+		if err == nil {
+			_, err = m.Guest.Unmount(ctx, &guestapi.UnmountRequest{Targets: []string{target}})
+		}
+		cancel()
+		if err != nil {
+			t.Fatalf("mount %d: %v", i, err)
+		}
+	}
+}
+
 func TestNetworkIsConfigured(t *testing.T) {
 	m := start(t)
 	r := &guestapi.NetworkRequest{

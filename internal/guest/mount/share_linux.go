@@ -41,8 +41,12 @@ func (m *Manager) mountShare(ctx context.Context, target string, s *guestapi.Sha
 		return nil, err
 	}
 	if port != nil && vport.TakesKernelIO(port) {
-		defer port.Close()
-		return nil, mount9p(target, port, s.Name, data, opts)
+		fd, err := vport.Detach(port)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		return nil, mount9p(target, fd, s.Name, data, opts)
 	}
 	if port != nil {
 		conn = port
@@ -53,7 +57,7 @@ func (m *Manager) mountShare(ctx context.Context, target string, s *guestapi.Sha
 		return nil, err
 	}
 	release := m.relay(conn, ours)
-	defer kernel.Close()
+	defer unix.Close(kernel)
 	if err := mount9p(target, kernel, s.Name, data, opts); err != nil {
 		release()
 		return nil, err
@@ -112,42 +116,33 @@ func notNameRune(r rune) bool {
 }
 
 // mount9p mounts over an open file that the kernel keeps from then on.
-func mount9p(target string, f *os.File, name string, data []string, opts options) error {
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
+func mount9p(target string, fd int, name string, data []string, opts options) error {
 	at, err := makeDir(target)
 	if err != nil {
 		return err
 	}
 	defer at.close()
-	var merr error
-	// Control keeps the descriptor open across the call.
-	err = rc.Control(func(fd uintptr) {
-		all := opts.join(append(data, fmt.Sprintf("rfdno=%d", fd), fmt.Sprintf("wfdno=%d", fd))...)
-		merr = unix.Mount(name, at.path(), "9p", opts.flags, all)
-	})
-	if err := errors.Join(err, merr); err != nil {
+	all := opts.join(append(data, fmt.Sprintf("rfdno=%d", fd), fmt.Sprintf("wfdno=%d", fd))...)
+	if err := unix.Mount(name, at.path(), "9p", opts.flags, all); err != nil {
 		return fmt.Errorf("9p share %q: %w", name, err)
 	}
 	return finish(target, opts)
 }
 
-// socketPair returns a stream socket pair: an end for the kernel and ours.
-func socketPair() (kernel *os.File, ours net.Conn, err error) {
+// socketPair returns a stream socket pair: an end for the kernel, which the
+// caller closes, and ours.
+func socketPair() (kernel int, ours net.Conn, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
+		return -1, nil, fmt.Errorf("make socket pair: %w", err)
 	}
-	kernel = os.NewFile(uintptr(fds[0]), "share")
 	other := os.NewFile(uintptr(fds[1]), "share")
 	defer other.Close()
 	if ours, err = net.FileConn(other); err != nil {
-		kernel.Close()
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
+		unix.Close(fds[0])
+		return -1, nil, fmt.Errorf("make socket pair: %w", err)
 	}
-	return kernel, ours, nil
+	return fds[0], ours, nil
 }
 
 // relayBuffer holds one message of the usual size.

@@ -56,6 +56,27 @@ func Open(dev string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dev), nil
 }
 
+// Detach closes f and returns another descriptor of the same open port, which
+// Go's poller does not watch; the caller closes it. A port that the kernel reads
+// must have no other waiter: whoever polls the port takes the next buffer off
+// the queue, the driver's interrupt then finds the queue empty and wakes nobody
+// (vring_interrupt in drivers/virtio/virtio_ring.c), and v9fs waits for ever.
+func Detach(f *os.File) (fd int, err error) {
+	defer f.Close()
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var derr error
+	err = rc.Control(func(old uintptr) {
+		fd, derr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err := errors.Join(err, derr); err != nil {
+		return -1, fmt.Errorf("detach %s: %w", f.Name(), err)
+	}
+	return fd, nil
+}
+
 // WaitData blocks without spinning until the host has sent something on an open
 // port, and returns the bytes read. Closing f ends it with an error.
 func WaitData(f *os.File, buf []byte) (int, error) {
