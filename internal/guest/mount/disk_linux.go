@@ -5,6 +5,7 @@ package mount
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,7 +80,7 @@ func findDisk(ctx context.Context, lun uint32) (string, error) {
 	defer cancel()
 	start, scanned := time.Now(), false
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		if dev := diskAt("/sys", lun); dev != "" {
+		if dev := diskAt("/sys", lun); dev != "" && live(dev) {
 			return dev, nil
 		}
 		if ctx.Err() != nil {
@@ -104,6 +105,18 @@ func diskAt(sys string, lun uint32) string {
 		}
 	}
 	return ""
+}
+
+// live tells whether a disk can be opened. The kernel shows a new disk in sysfs
+// and makes its node a moment before that (device_add_disk in block/genhd.c);
+// until then opening fails with ENXIO.
+func live(dev string) bool {
+	fd, err := unix.Open(dev, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return !errors.Is(err, unix.ENXIO)
+	}
+	unix.Close(fd)
+	return true
 }
 
 func scanLUN(lun uint32) {
