@@ -175,7 +175,10 @@ func (f *file) dirent(e *dirEntry) *p9.Dirent {
 
 // Fsync makes the file durable.
 func (f *file) Fsync(datasync bool) linux.Errno {
-	return f.fs.errno(fsync(f.fd, datasync && !f.ino.kind.IsDir()))
+	if err := fsync(f.fd, datasync && !f.ino.kind.IsDir()); err != nil {
+		return f.fs.errno(err)
+	}
+	return f.fs.errno(f.fs.side.sync())
 }
 
 // Close closes the file.

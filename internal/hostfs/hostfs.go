@@ -45,6 +45,9 @@ type Config struct {
 	// means that changing the owner of such a file is refused with
 	// EOPNOTSUPP.
 	Sidecar string
+	// SidecarOnly keeps all metadata in Sidecar, as is done by itself where
+	// the file system has no extended attributes.
+	SidecarOnly bool
 	// LockDir is a directory, of the user's own, in which servers of the same
 	// files keep each other's locks apart; it must be there. Empty means that
 	// servers meet only where they can lock the files themselves.

@@ -5,6 +5,7 @@
 package hostfs
 
 import (
+	"context"
 	"sync"
 
 	"byre.dev/byre/internal/linux"
@@ -47,6 +48,12 @@ type tree struct {
 	// directory is.
 	file  string
 	limit int
+	// metaMu keeps changes of stored metadata apart: each reads what there is
+	// first.
+	metaMu sync.Mutex
+	// endSweep ends the sweep of the sidecar, sweeps waits for it.
+	endSweep context.CancelFunc
+	sweeps   sync.WaitGroup
 
 	mu sync.Mutex
 	// inodes, lru, handles, orphans and closed are guarded by mu.

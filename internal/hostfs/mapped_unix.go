@@ -60,10 +60,11 @@ func (s stored) fits(host linux.Mode) bool {
 // overlay puts stored metadata over what the host says of a file.
 func (fs *FS) overlay(fd int, name string, st *stat) linux.Errno {
 	st.uid, st.gid = fs.cfg.UID, fs.cfg.GID
-	s, ok, e := fs.load(fd, name, st)
-	if e != 0 || !ok || !s.fits(st.mode) {
+	m, e := fs.load(fd, name, st)
+	if e != 0 || m == nil || !m.hasStat || !m.stat.fits(st.mode) {
 		return e
 	}
+	s := m.stat
 	st.uid, st.gid = s.uid, s.gid
 	if st.mode.IsSymlink() {
 		return 0
@@ -74,44 +75,79 @@ func (fs *FS) overlay(fd int, name string, st *stat) linux.Errno {
 	}
 	st.mode = typ | s.mode.Perm()
 	if typ == linux.TypeChar || typ == linux.TypeBlock {
-		if v, err := getxattr(fd, name, attrRdev); err == nil {
-			fmt.Sscanf(string(v), "%d:%d", &st.major, &st.minor)
-		}
+		st.major, st.minor = m.major, m.minor
 	}
 	return 0
 }
 
-// load reads stored metadata; ok is false if there is none.
-func (fs *FS) load(fd int, name string, st *stat) (stored, bool, linux.Errno) {
-	if st.mode.IsRegular() || st.mode.IsDir() {
-		v, err := getxattr(fd, name, attrOverride)
-		switch e := fs.errno(err); {
-		case e == 0:
-			s, ok := parseStored(string(v))
-			return s, ok, 0
-		case e != linux.ENODATA && e != linux.EOPNOTSUPP:
-			return stored{}, false, e
-		case e == linux.ENODATA:
-			return stored{}, false, 0
-		}
-	}
-	s, ok := fs.side.get(st.id)
-	return s, ok, 0
+// carries says whether files of a host's type can have extended attributes.
+func (fs *FS) carries(host linux.Mode) bool {
+	return !fs.cfg.SidecarOnly && !host.IsSymlink()
 }
 
-// save stores metadata.
+// load reads stored metadata, nil if there is none. st tells what the host
+// says of the file.
+func (fs *FS) load(fd int, name string, st *stat) (*meta, linux.Errno) {
+	if !fs.carries(st.mode) || !st.mode.IsRegular() && !st.mode.IsDir() {
+		return fs.side.get(st.id), 0
+	}
+	v, err := getxattr(fd, name, attrOverride)
+	switch e := fs.errno(err); e {
+	case 0:
+	case linux.ENODATA:
+		return nil, 0
+	case linux.EOPNOTSUPP:
+		return fs.side.get(st.id), 0
+	default:
+		return nil, e
+	}
+	m := new(meta)
+	m.stat, m.hasStat = parseStored(string(v))
+	if m.stat.mode.Type() == linux.TypeChar || m.stat.mode.Type() == linux.TypeBlock {
+		if v, err := getxattr(fd, name, attrRdev); err == nil {
+			fmt.Sscanf(string(v), "%d:%d", &m.major, &m.minor)
+		}
+	}
+	return m, 0
+}
+
+// save stores owner and mode of a file whose type, as st has it, may be the
+// guest's.
 func (fs *FS) save(h int, st *stat, s stored) linux.Errno {
-	if st.mode.IsRegular() || st.mode.IsDir() || st.mode.IsSpecial() {
+	if fs.carries(st.mode) {
 		e := fs.errno(setxattr(h, attrOverride, []byte(s.String()), 0))
 		if e != linux.EOPNOTSUPP {
 			return e
 		}
 	}
-	return fs.side.put(st.id, s)
+	return fs.errno(fs.side.put(st.id, statRecord(s)))
+}
+
+// lastName returns the identity of a file whose last name this is, if there is
+// something in the sidecar to be forgotten with it.
+func (fs *FS) lastName(dfd int, name string) fileID {
+	var st stat
+	if !fs.cfg.Mapped || !fs.side.holdsAny() || statAt(dfd, name, &st) != nil {
+		return fileID{}
+	}
+	if st.nlink > 1 && !st.mode.IsDir() || fs.side.get(st.id) == nil {
+		return fileID{}
+	}
+	return st.id
+}
+
+// forget notes that a file has no name any more. What a failure leaves behind
+// is found by a sweep.
+func (fs *FS) forget(id fileID) {
+	if id != (fileID{}) {
+		_ = fs.side.put(id, record{verb: verbGone})
+	}
 }
 
 // storeOwner is chown and chmod on stored metadata.
 func (fs *FS) storeOwner(h int, a *p9.SetAttr) linux.Errno {
+	fs.metaMu.Lock()
+	defer fs.metaMu.Unlock()
 	var st stat
 	if e := fs.statPlace(h, "", &st); e != 0 {
 		return e
@@ -153,27 +189,49 @@ func (s *stored) chown(a *p9.SetAttr) {
 
 // imprintStored is imprint with stored metadata.
 func (fs *FS) imprintStored(h int, st *stat, b birth) linux.Errno {
-	if b.mode.IsSymlink() {
-		st.uid, st.gid = b.uid, b.gid
-		if b.uid == fs.cfg.UID && b.gid == fs.cfg.GID {
-			return 0
-		}
-		return fs.side.put(st.id, stored{b.uid, b.gid, b.mode})
-	}
-	if host := fs.hostMode(b.mode).Perm(); st.mode.Perm() != host {
-		if err := chmod(h, host); err != nil {
-			return fs.errno(err)
+	if !b.mode.IsSymlink() {
+		if host := fs.hostMode(b.mode).Perm(); st.mode.Perm() != host {
+			if err := chmod(h, host); err != nil {
+				return fs.errno(err)
+			}
 		}
 	}
-	if typ := b.mode.Type(); typ == linux.TypeChar || typ == linux.TypeBlock {
-		v := fmt.Sprintf("%d:%d", b.major, b.minor)
-		if err := setxattr(h, attrRdev, []byte(v), 0); err != nil {
-			return fs.errno(err)
-		}
+	e := fs.imprintNew(h, st, b)
+	st.uid, st.gid = b.uid, b.gid
+	if !b.mode.IsSymlink() {
+		st.mode = b.mode
 	}
-	e := fs.save(h, st, stored{b.uid, b.gid, b.mode})
-	st.uid, st.gid, st.mode = b.uid, b.gid, b.mode
 	return e
+}
+
+// imprintNew stores the metadata of a file that was just made: device numbers
+// before the type that gives them a meaning.
+func (fs *FS) imprintNew(h int, st *stat, b birth) linux.Errno {
+	s := stored{b.uid, b.gid, b.mode}
+	typ := b.mode.Type()
+	device := typ == linux.TypeChar || typ == linux.TypeBlock
+	if fs.carries(st.mode) {
+		var err error
+		if device {
+			err = setxattr(h, attrRdev, fmt.Appendf(nil, "%d:%d", b.major, b.minor), 0)
+		}
+		if err == nil {
+			err = setxattr(h, attrOverride, []byte(s.String()), 0)
+		}
+		if e := fs.errno(err); e != linux.EOPNOTSUPP {
+			return e
+		}
+	}
+	if b.mode.IsSymlink() && b.uid == fs.cfg.UID && b.gid == fs.cfg.GID && fs.side.get(st.id) == nil {
+		return 0
+	}
+	// Where files have no time of birth, what is there is of a file that had
+	// this one's number.
+	changes := []record{{verb: verbGone}, statRecord(s)}
+	if device {
+		changes = append(changes, rdevRecord(b.major, b.minor))
+	}
+	return fs.errno(fs.side.put(st.id, changes...))
 }
 
 // unlock makes a file that the host's user has closed to himself openable,
@@ -183,6 +241,8 @@ func (fs *FS) unlock(h int) linux.Errno {
 	if fs.cfg.ReadOnly {
 		return linux.EACCES
 	}
+	fs.metaMu.Lock()
+	defer fs.metaMu.Unlock()
 	var st stat
 	if e := fs.statPlace(h, "", &st); e != 0 {
 		return e
@@ -196,12 +256,25 @@ func (fs *FS) unlock(h int) linux.Errno {
 // mappedType returns the DT value of a name that the host lists as a regular
 // file.
 func (fs *FS) mappedType(dfd int, name string) uint8 {
-	v, err := getxattr(dfd, name, attrOverride)
-	if err != nil {
+	if !fs.cfg.SidecarOnly {
+		v, err := getxattr(dfd, name, attrOverride)
+		if err == nil {
+			s, ok := parseStored(string(v))
+			if ok && s.mode.IsSpecial() {
+				return s.mode.DirentType()
+			}
+			return linux.DTRegular
+		}
+		if fs.errno(err) != linux.EOPNOTSUPP {
+			return linux.DTRegular
+		}
+	}
+	var st stat
+	if !fs.side.holdsAny() || statAt(dfd, name, &st) != nil {
 		return linux.DTRegular
 	}
-	if s, ok := parseStored(string(v)); ok && s.mode.IsSpecial() {
-		return s.mode.DirentType()
+	if m := fs.side.get(st.id); m != nil && m.hasStat && m.stat.mode.IsSpecial() {
+		return m.stat.mode.DirentType()
 	}
 	return linux.DTRegular
 }

@@ -34,6 +34,7 @@ func TestRandomOperationsAgree(t *testing.T) {
 		mapped := os.Getuid() != 0 || rapid.Bool().Draw(rt, "mapped")
 		host := p9test.Client(export(t, hostfs.Config{
 			Path: dir, Mapped: mapped, Handles: 2, Sidecar: dir + ".side",
+			SidecarOnly: mapped && rapid.Bool().Draw(rt, "sidecar only"),
 		}), 0)
 		model := p9test.Client(p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0), 0)
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {

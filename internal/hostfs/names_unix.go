@@ -21,8 +21,12 @@ func (n *node) Unlinkat(name string, flags uint32) linux.Errno {
 	}
 	defer n.fs.unpin(n.ino)
 	victim := n.fs.hold(dfd, n.ino, name)
+	last := n.fs.lastName(dfd, name)
 	err := unlinkAt(dfd, name, int(flags))
 	n.fs.letGo(victim, n.ino, name, err == nil)
+	if err == nil {
+		n.fs.forget(last)
+	}
 	return n.fs.errno(err)
 }
 
@@ -95,11 +99,16 @@ func (fs *FS) move(dfd int, dir *inode, name string, ndfd int, newDir *inode, ne
 		fs.letGo(victim, nil, "", false)
 		victim = nil
 	}
+	last := fs.lastName(ndfd, newName)
+	if last == st.id {
+		last = fileID{}
+	}
 	err := renameAt(dfd, name, ndfd, newName)
 	fs.letGo(victim, newDir, newName, err == nil)
 	if err != nil {
 		return fs.errno(err)
 	}
+	fs.forget(last)
 	if i := fs.live(st.id); i != nil {
 		fs.mu.Lock()
 		fs.moveLocked(i, newDir, newName)

@@ -39,7 +39,10 @@ func (fs *FS) open() error {
 	if err := fs.openDir(dir); err != nil {
 		return cause(err)
 	}
-	fs.side.path = fs.cfg.Sidecar
+	if fs.cfg.Mapped {
+		fs.side.path = fs.cfg.Sidecar
+	}
+	fs.sweepIfLarge()
 	return nil
 }
 
@@ -97,6 +100,8 @@ func (fs *FS) rootNode() p9srv.Node {
 }
 
 func (fs *FS) close() error {
+	fs.endSweep()
+	fs.sweeps.Wait()
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.closed {

@@ -5,67 +5,141 @@
 package hostfs
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
-	"strings"
 	"sync"
 
-	"byre.dev/byre/internal/linux"
+	"golang.org/x/sys/unix"
 )
 
-// sidecar keeps stored metadata of files that cannot carry it: a journal of
-// one line per change, "checksum device inode birth uid:gid:0mode", of which
-// the last for a file counts. A line is appended by one write; what a crash
-// left of one is passed over. Files are told apart by the time of their birth
-// as well, so a line of a file that is gone is never taken for another's.
+// sidecar keeps the metadata of files that cannot carry it: a journal of one
+// line per change, of which the last for a file counts. A change is appended
+// by one write; what a crash left of one is passed over. Files are told apart
+// by the time of their birth as well, so a line of a file that is gone is
+// never taken for another's, where the host tells that time.
+//
 // Several servers may use one journal: each reads what the others append.
+// Who writes holds the file with flock(2); a sweep writes a new journal and
+// renames it over the old, which the others notice by its having no name.
 type sidecar struct {
 	path string
 
 	mu sync.Mutex
-	// file, read and known are guarded by mu; read is how far the journal has
-	// been taken in.
-	file  *os.File
-	read  int64
-	known map[fileID]stored
+	// file, read, known, dirty and touched are guarded by mu. read is how far
+	// the journal has been taken in; dirty says that what was appended is not
+	// synced; touched, while a sweep runs, collects what is in use.
+	file    *os.File
+	read    int64
+	known   map[fileID]*meta
+	dirty   bool
+	touched map[fileID]bool
 }
 
-// get returns the metadata of a file, if there is any.
-func (s *sidecar) get(id fileID) (stored, bool) {
+// Bounds of what a guest can make a sidecar hold.
+const (
+	maxSidecar   = 64 << 20
+	maxFileAttrs = 64 << 10
+)
+
+var errNoSidecar error = unix.EOPNOTSUPP
+
+// get returns the metadata of a file, nil if there is none.
+func (s *sidecar) get(id fileID) *meta {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.openLocked(os.O_RDWR) != nil {
-		return stored{}, false
+	if s.openLocked(os.O_RDWR) != nil || s.refreshLocked() != nil {
+		return nil
 	}
-	s.refreshLocked()
-	v, ok := s.known[id]
-	return v, ok
+	m := s.known[id]
+	if m != nil && s.touched != nil {
+		s.touched[id] = true
+	}
+	return m
 }
 
-// put stores the metadata of a file.
-func (s *sidecar) put(id fileID, v stored) linux.Errno {
+// holdsAny says whether there is any metadata.
+func (s *sidecar) holdsAny() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.openLocked(os.O_RDWR | os.O_CREATE); err != nil {
-		return linux.EOPNOTSUPP
+	return s.openLocked(os.O_RDWR) == nil && s.refreshLocked() == nil && len(s.known) > 0
+}
+
+// put stores changes of a file's metadata, all or none of them.
+func (s *sidecar) put(id fileID, changes ...record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.lockLocked(); err != nil {
+		return err
 	}
-	s.refreshLocked()
-	text := fmt.Sprintf("%x %x %x %s", id.dev, id.ino, id.birth, v)
-	line := fmt.Sprintf("%08x %s\n", crc32.ChecksumIEEE([]byte(text)), text)
+	defer s.unlockLocked()
+	var lines []byte
 	if s.tornLocked() {
-		line = "\n" + line
+		lines = append(lines, '\n')
 	}
-	if _, err := s.file.Write([]byte(line)); err != nil {
-		return linux.ENOSPC
+	next := s.known[id]
+	for _, r := range changes {
+		next = next.with(r)
+		lines = appendLine(lines, id, r)
 	}
-	s.known[id] = v
-	return 0
+	if s.read+int64(len(lines)) > maxSidecar || next.size() > maxFileAttrs {
+		return unix.ENOSPC
+	}
+	if _, err := s.file.Write(lines); err != nil {
+		return err
+	}
+	s.dirty = true
+	if s.touched != nil {
+		s.touched[id] = true
+	}
+	return s.refreshLocked()
 }
 
-var errNoSidecar = errors.New("no sidecar")
+// sync makes what was put durable.
+func (s *sidecar) sync() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.dirty || s.file == nil {
+		return nil
+	}
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	s.dirty = false
+	return nil
+}
+
+// lockLocked opens the journal, making it if need be, keeps other processes
+// from writing to it and takes in what they wrote.
+func (s *sidecar) lockLocked() error {
+	for {
+		if err := s.openLocked(os.O_RDWR | os.O_CREATE); err != nil {
+			return err
+		}
+		fd := int(s.file.Fd())
+		if err := retry(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Nlink > 0 {
+			if err == nil {
+				err = s.refreshLocked()
+			}
+			if err != nil {
+				s.unlockLocked()
+			}
+			return err
+		}
+		s.forgetLocked()
+	}
+}
+
+func (s *sidecar) unlockLocked() {
+	if s.file != nil {
+		_ = unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
+	}
+}
 
 func (s *sidecar) openLocked(flags int) error {
 	if s.path == "" {
@@ -78,47 +152,65 @@ func (s *sidecar) openLocked(flags int) error {
 	if err != nil {
 		return err
 	}
-	s.file, s.known = f, make(map[fileID]stored)
+	s.file, s.read, s.known = f, 0, make(map[fileID]*meta)
 	return nil
 }
 
-// refreshLocked takes in the whole lines that were appended since.
-func (s *sidecar) refreshLocked() {
-	info, err := s.file.Stat()
-	if err != nil || info.Size() <= s.read {
-		return
+// forgetLocked closes a journal that another has taken the place of.
+func (s *sidecar) forgetLocked() {
+	if s.file != nil {
+		s.file.Close()
+		s.file = nil
 	}
-	buf := make([]byte, info.Size()-s.read)
+}
+
+// refreshLocked takes in the whole lines that were appended since, or all of a
+// new journal.
+func (s *sidecar) refreshLocked() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.file.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Nlink == 0 {
+		s.forgetLocked()
+		if err := s.openLocked(os.O_RDWR); err != nil {
+			return err
+		}
+		return s.refreshLocked()
+	}
+	if st.Size <= s.read {
+		return nil
+	}
+	buf := make([]byte, min(st.Size-s.read, 2*maxSidecar))
 	n, err := s.file.ReadAt(buf, s.read)
-	if err != nil && err != io.EOF {
-		return
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
 	}
-	end := strings.LastIndexByte(string(buf[:n]), '\n') + 1
+	end := bytes.LastIndexByte(buf[:n], '\n') + 1
 	s.read += int64(end)
-	for line := range strings.SplitSeq(string(buf[:end]), "\n") {
-		if id, v, ok := parseLine(line); ok {
-			s.known[id] = v
+	for line := range bytes.SplitSeq(buf[:end], []byte{'\n'}) {
+		if id, r, ok := parseLine(line); ok {
+			s.applyLocked(id, r)
 		}
 	}
+	return nil
+}
+
+// applyLocked takes a record in. Without a time of birth the number of a file
+// that is gone may be the next one's.
+func (s *sidecar) applyLocked(id fileID, r record) {
+	m := s.known[id].with(r)
+	if m == nil || m.gone && id.birth == 0 {
+		delete(s.known, id)
+		return
+	}
+	s.known[id] = m
 }
 
 // tornLocked says whether the journal ends within a line.
 func (s *sidecar) tornLocked() bool {
 	info, err := s.file.Stat()
 	return err == nil && info.Size() > s.read
-}
-
-func parseLine(line string) (id fileID, v stored, ok bool) {
-	sum, text, _ := strings.Cut(line, " ")
-	if fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(text))) != sum {
-		return id, v, false
-	}
-	var meta string
-	if _, err := fmt.Sscanf(text, "%x %x %x %s", &id.dev, &id.ino, &id.birth, &meta); err != nil {
-		return id, v, false
-	}
-	v, ok = parseStored(meta)
-	return id, v, ok
 }
 
 func (s *sidecar) close() error {

@@ -42,3 +42,8 @@ func TestMappedKeepsTheContract(t *testing.T) {
 	root := export(t, hostfs.Config{Path: t.TempDir(), Mapped: true, Sidecar: t.TempDir() + "/side"})
 	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{Slow: true})
 }
+
+func TestMappedBySidecarAloneKeepsTheContract(t *testing.T) {
+	root := export(t, hostfs.Config{Path: t.TempDir(), Mapped: true, SidecarOnly: true, Sidecar: t.TempDir() + "/side"})
+	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{Slow: true})
+}

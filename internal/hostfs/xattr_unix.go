@@ -6,6 +6,8 @@ package hostfs
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"strings"
 
 	"byre.dev/byre/internal/linux"
@@ -55,6 +57,24 @@ func (fs *FS) guestXattr(name string) (string, bool) {
 	return name, strings.HasPrefix(name, "user.") && name != attrOverride
 }
 
+// beside says whether an attribute of a file is kept in the sidecar. Of
+// symbolic links that are mapped everything is, but for what no link has.
+func (n *node) beside(name string) (bool, linux.Errno) {
+	if !n.fs.cfg.Mapped {
+		return false, 0
+	}
+	if n.ino.kind.IsSymlink() {
+		switch class, _, _ := strings.Cut(name, "."); class {
+		case "user":
+			return true, linux.EPERM
+		case "system":
+			return true, linux.EOPNOTSUPP
+		}
+		return true, 0
+	}
+	return n.fs.cfg.SidecarOnly, 0
+}
+
 // Getxattr returns an attribute's value.
 func (n *node) Getxattr(name string) ([]byte, linux.Errno) {
 	host, e := n.fs.hostXattr(name)
@@ -64,17 +84,44 @@ func (n *node) Getxattr(name string) ([]byte, linux.Errno) {
 	if e != 0 {
 		return nil, e
 	}
+	beside, e := n.beside(name)
+	if e != 0 {
+		return nil, linux.ENODATA
+	}
+	if beside {
+		return n.besideXattr(name)
+	}
 	h, e := n.fs.acquire(n.ino)
 	if e != 0 {
 		return nil, e
 	}
 	defer n.fs.unpin(n.ino)
 	v, err := getxattr(h, "", host)
-	return v, n.fs.errno(err)
+	if e = n.fs.errno(err); e == linux.EOPNOTSUPP && n.fs.cfg.Mapped {
+		return n.besideXattr(name)
+	}
+	return v, e
+}
+
+func (n *node) besideXattr(name string) ([]byte, linux.Errno) {
+	if m := n.fs.side.get(n.ino.id); m != nil {
+		if v, ok := m.attrs[name]; ok {
+			return v, 0
+		}
+	}
+	return nil, linux.ENODATA
 }
 
 // Listxattr returns the names that the guest may see.
 func (n *node) Listxattr() ([]byte, linux.Errno) {
+	var names []byte
+	if n.fs.cfg.Mapped {
+		if m := n.fs.side.get(n.ino.id); m != nil {
+			for _, name := range slices.Sorted(maps.Keys(m.attrs)) {
+				names = append(append(names, name...), 0)
+			}
+		}
+	}
 	h, e := n.fs.acquire(n.ino)
 	if e != 0 {
 		return nil, e
@@ -86,9 +133,8 @@ func (n *node) Listxattr() ([]byte, linux.Errno) {
 		if e == linux.EOPNOTSUPP {
 			e = 0
 		}
-		return nil, e
+		return names, e
 	}
-	var names []byte
 	for name := range bytes.SplitSeq(list, []byte{0}) {
 		if g, ok := n.fs.guestXattr(string(name)); ok && g != "" {
 			names = append(append(names, g...), 0)
@@ -99,32 +145,62 @@ func (n *node) Listxattr() ([]byte, linux.Errno) {
 
 // Setxattr sets an attribute.
 func (n *node) Setxattr(name string, value []byte, flags uint32) linux.Errno {
-	h, host, e := n.beginXattr(name)
-	if e != 0 {
-		return e
-	}
-	defer n.fs.unpin(n.ino)
-	return n.fs.errno(setxattr(h, host, value, int(flags)))
+	return n.changeXattr(name, func(h int, host string) error {
+		return setxattr(h, host, value, int(flags))
+	}, func(there bool) ([]record, linux.Errno) {
+		switch {
+		case there && flags&linux.XattrCreate != 0:
+			return nil, linux.EEXIST
+		case !there && flags&linux.XattrReplace != 0:
+			return nil, linux.ENODATA
+		}
+		return []record{attrRecord(name, value)}, 0
+	})
 }
 
 // Removexattr removes an attribute.
 func (n *node) Removexattr(name string) linux.Errno {
-	h, host, e := n.beginXattr(name)
-	if e != 0 {
-		return e
-	}
-	defer n.fs.unpin(n.ino)
-	return n.fs.errno(removexattr(h, host))
+	return n.changeXattr(name, removexattr, func(there bool) ([]record, linux.Errno) {
+		if !there {
+			return nil, linux.ENODATA
+		}
+		return []record{noneRecord(name)}, 0
+	})
 }
 
-func (n *node) beginXattr(name string) (int, string, linux.Errno) {
+// changeXattr changes an attribute on the host, or in the sidecar where that
+// is its place; changes says how, given whether the attribute is there.
+func (n *node) changeXattr(name string, onHost func(h int, host string) error, changes func(there bool) ([]record, linux.Errno)) linux.Errno {
 	if e := n.fs.writable(); e != 0 {
-		return -1, "", e
+		return e
 	}
 	host, e := n.fs.hostXattr(name)
 	if e != 0 {
-		return -1, "", e
+		return e
 	}
-	h, e := n.fs.acquire(n.ino)
-	return h, host, e
+	beside, e := n.beside(name)
+	if e != 0 {
+		return e
+	}
+	if !beside {
+		h, e := n.fs.acquire(n.ino)
+		if e != 0 {
+			return e
+		}
+		defer n.fs.unpin(n.ino)
+		if e = n.fs.errno(onHost(h, host)); e != linux.EOPNOTSUPP || !n.fs.cfg.Mapped {
+			return e
+		}
+	}
+	n.fs.metaMu.Lock()
+	defer n.fs.metaMu.Unlock()
+	m, there := n.fs.side.get(n.ino.id), false
+	if m != nil {
+		_, there = m.attrs[name]
+	}
+	list, e := changes(there)
+	if e != 0 {
+		return e
+	}
+	return n.fs.errno(n.fs.side.put(n.ino.id, list...))
 }
