@@ -107,6 +107,27 @@ func TestBindsAreTakenApart(t *testing.T) {
 	}
 }
 
+func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
+	e, dir := new(Engine), t.TempDir()
+	for mode, want := range map[string][2]uint32{"uid=1000": {1000, 1000}, "ro,uid=7,gid=8": {7, 8}} {
+		m, err := e.parseBind(dir + ":/b:" + mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := m.settings(); s == nil || *s.UID != want[0] || *s.GID != want[1] {
+			t.Errorf("%s: settings %+v", mode, s)
+		}
+	}
+	for _, mode := range []string{"uid=", "uid=root", "uid=-1", "uid=4294967295", "gid=5", "owner=5"} {
+		if _, err := e.parseBind(dir + ":/b:" + mode); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: error %v", mode, err)
+		}
+	}
+	if m, err := e.parseBind(dir + ":/b"); err != nil || m.settings() != nil {
+		t.Errorf("settings %v, error %v", m.settings(), err)
+	}
+}
+
 func TestPublishedPortsAreInOrderWithRangesAndAddresses(t *testing.T) {
 	r := &Record{Network: "bridge", Config: &container.Config{}, Host: &container.HostConfig{PortBindings: network.PortMap{
 		network.MustParsePort("80/tcp"):  {{HostPort: "8080"}, {HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: "9000-9005"}},

@@ -11,12 +11,14 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
 	"byre.dev/byre/internal/engine/spec"
+	"byre.dev/byre/internal/shimapi"
 )
 
 // resolveMounts turns what was asked for into the container's mounts: -v and
@@ -132,15 +134,24 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 			m.ReadOnly = true
 		case "nocopy":
 			noCopy = true
+		default:
+			ok, err := m.setOwner(o)
+			if err != nil {
+				return m, invalid("invalid volume specification: '%s': %v", b, err)
+			}
+			if !ok {
+				return m, invalid(`byre does not support HostConfig.Binds: mode %q of %q`, o, b)
+			}
 		case "z", "Z":
 			// Labels of SELinux: there is none between host and machine.
-		default:
-			return m, invalid(`byre does not support HostConfig.Binds: mode %q of %q`, o, b)
 		}
+	}
+	if m.UID == nil && m.GID != nil {
+		return m, invalid("invalid volume specification: '%s': gid without uid", b)
 	}
 	if !filepath.IsAbs(source) {
 		v, err := e.volumeMount(source, m.Destination, nil)
-		v.Mode, v.ReadOnly = mode, m.ReadOnly
+		v.Mode, v.ReadOnly, v.UID, v.GID = mode, m.ReadOnly, m.UID, m.GID
 		return v, err
 	}
 	if noCopy {
@@ -151,6 +162,35 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 		return m, invalid("error while creating mount source path '%s': %v", m.Source, err)
 	}
 	return m, nil
+}
+
+// setOwner takes "uid=N" and "gid=N", byre's own options of -v: to whom the
+// files belong in the container that belong to the user on the host.
+func (m *Mount) setOwner(option string) (bool, error) {
+	key, value, _ := strings.Cut(option, "=")
+	field := map[string]**uint32{"uid": &m.UID, "gid": &m.GID}[key]
+	if field == nil {
+		return false, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return false, fmt.Errorf("%q is not a number of a user", option)
+	}
+	id := uint32(n)
+	*field = &id
+	return true, nil
+}
+
+// settings are what the shim is told about the mount, nil if nothing.
+func (m *Mount) settings() *shimapi.Mount {
+	if m.UID == nil {
+		return nil
+	}
+	gid := m.GID
+	if gid == nil {
+		gid = m.UID
+	}
+	return &shimapi.Mount{UID: m.UID, GID: gid}
 }
 
 func isFile(p string) bool {

@@ -96,6 +96,9 @@ type Mount struct {
 	Options []string `json:",omitempty"`
 	// Anonymous volumes go with the container when asked to.
 	Anonymous bool `json:",omitempty"`
+	// UID and GID, where not nil, own in the container what belongs to the user
+	// on the host; GID nil is the number of UID.
+	UID, GID *uint32 `json:",omitempty"`
 }
 
 // Attached is a container's connection to its network.

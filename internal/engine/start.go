@@ -154,7 +154,7 @@ func (e *Engine) specInput(r Record) spec.Container {
 	for _, m := range r.Mounts {
 		in.Mounts = append(in.Mounts, spec.Mount{
 			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,
-			NonRecursive: m.NonRecursive, Options: m.Options,
+			NonRecursive: m.NonRecursive, Options: m.Options, Settings: m.settings(),
 		})
 	}
 	return in

@@ -47,7 +47,7 @@ func (n *node) truncate(h int, size int64, open p9srv.File) linux.Errno {
 	if !n.mode.IsRegular() {
 		return linux.EINVAL
 	}
-	if f, ok := open.(*file); ok && f.flags.Access() != linux.ORdonly {
+	if f, ok := open.(*file); ok && (f.flags.Access() == linux.OWronly || f.flags.Access() == linux.ORdwr) {
 		return n.fs.errno(ftruncate(f.fd, size))
 	}
 	f, e := n.open(linux.OWronly)

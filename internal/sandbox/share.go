@@ -138,6 +138,7 @@ func (c *Container) attachShares(ctx context.Context, specs []ShareSpec) ([]*gue
 
 func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpec) (*share, error) {
 	cfg := hostfs.Config{Path: spec.Source, ReadOnly: spec.ReadOnly, Mapped: os.Geteuid() != 0, Log: s.log}
+	cfg.UID, cfg.GID = spec.User, spec.User
 	if spec.UID != nil && spec.GID != nil {
 		cfg.Mapped, cfg.UID, cfg.GID = true, *spec.UID, *spec.GID
 	}

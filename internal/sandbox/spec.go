@@ -65,6 +65,10 @@ type ShareSpec struct {
 	Cache string
 	// UID and GID, when not nil, own in the guest what is the user's.
 	UID, GID *uint32
+	// User is the number of the user that the container's process is to run
+	// as, if it is told by number: without UID it owns what is the user's,
+	// where the user is not root.
+	User uint32
 }
 
 // shareDir is where a container's share is mounted in the guest.

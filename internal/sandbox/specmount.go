@@ -82,6 +82,9 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 		}
 		share.UID, share.GID = extra.UID, extra.GID
 	}
+	if p := c.spec.Process; p != nil {
+		share.User = p.User.UID
+	}
 	c.out.Shares = append(c.out.Shares, share)
 	m.Type, m.Options = "bind", options
 	m.Source = shareDir(c.in.ID, share.Index)

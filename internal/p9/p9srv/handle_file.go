@@ -26,13 +26,11 @@ func (c *conn) open(m *p9.Tlopen) (p9.Message, linux.Errno) {
 func openNode(node Node, flags linux.OpenFlags) (File, linux.Errno) {
 	typ := node.QID().Type
 	switch {
-	case flags.Access() == linux.ONoaccess:
-		return nil, linux.EINVAL
 	case typ&p9.QTSymlink != 0:
 		return nil, linux.ELOOP
 	case typ&p9.QTDir == 0 && flags&linux.ODirectory != 0:
 		return nil, linux.ENOTDIR
-	case typ&p9.QTDir != 0 && flags.Writes():
+	case typ&p9.QTDir != 0 && (flags.Writes() || flags.Access() == linux.ONoaccess):
 		return nil, linux.EISDIR
 	}
 	return node.Open(flags &^ (linux.OCreate | linux.OExcl))
@@ -44,9 +42,6 @@ func (c *conn) create(m *p9.Tlcreate) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	defer f.put()
-	if m.Flags.Access() == linux.ONoaccess {
-		return nil, linux.EINVAL
-	}
 	dir, e := f.beginOpen()
 	if e != 0 {
 		return nil, e
@@ -163,7 +158,7 @@ func (f *fid) writeFile(p []byte, off uint64) (int, linux.Errno) {
 	file, flags := f.file, f.flags
 	f.mu.Unlock()
 	switch {
-	case file == nil || flags.Access() == linux.ORdonly:
+	case file == nil || flags.Access() != linux.OWronly && flags.Access() != linux.ORdwr:
 		return 0, linux.EBADF
 	case off > 1<<63-1-uint64(len(p)):
 		return 0, linux.EFBIG

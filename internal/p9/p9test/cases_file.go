@@ -92,6 +92,18 @@ var fileCases = []testCase{
 		_, err := f.ReadAt(make([]byte, 1), 0)
 		x.fails(err, linux.EBADF)
 	}},
+	{"access mode 3 allows neither reading nor writing", func(x *exam) {
+		x.write("f", "abc")
+		f := x.open("f", linux.ONoaccess, 0)
+		defer f.Close()
+		_, err := f.ReadAt(make([]byte, 1), 0)
+		x.fails(err, linux.EBADF)
+		_, err = f.WriteAt([]byte("x"), 0)
+		x.fails(err, linux.EBADF)
+		a, err := f.Stat()
+		x.ok(err)
+		eq(x, "size", a.Size, 3)
+	}},
 	{"a mode without permissions binds later opens only", func(x *exam) {
 		f := x.open("f", create|linux.OExcl|rdwr, 0o400)
 		x.writeAt(f, "x", 0)
