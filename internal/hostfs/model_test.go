@@ -23,8 +23,9 @@ import (
 )
 
 // TestRandomOperationsAgree runs the same operations on the host's directory,
-// as root and mapped, with hardly any handle kept, and on the model: each
-// must answer the same, and in the end the trees must be the same.
+// as root and mapped, with hardly any handle kept, on the model, and on a
+// directory without a server: each must answer the same, and in the end the
+// trees must be the same.
 func TestRandomOperationsAgree(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "m")
@@ -37,17 +38,80 @@ func TestRandomOperationsAgree(t *testing.T) {
 			SidecarOnly: mapped && rapid.Bool().Draw(rt, "sidecar only"),
 		}), 0)
 		model := p9test.Client(p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0), 0)
+		local := localMount(t, rt)
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			op := draw(rt)
 			got, want := op.do(host), op.do(model)
 			if got != want {
 				rt.Fatalf("%v: host answers %q, model %q", op, got, want)
 			}
+			if local == nil {
+				continue
+			}
+			if want := op.do(local); got != want {
+				rt.Fatalf("%v: host answers %q, the local file system %q", op, got, want)
+			}
 		}
-		if got, want := tree(host, ""), tree(model, ""); got != want {
+		got := tree(host, "")
+		if want := tree(model, ""); got != want {
 			rt.Fatalf("host has\n%s\nmodel has\n%s", got, want)
 		}
+		if local == nil {
+			return
+		}
+		if want := tree(local, ""); got != want {
+			rt.Fatalf("host has\n%s\nthe local file system has\n%s", got, want)
+		}
 	})
+}
+
+// localMount is a directory of this system without a server before it, nil if
+// this process may not do there what the model may.
+func localMount(t *testing.T, rt *rapid.T) p9test.Mount {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	dir, err := os.MkdirTemp(t.TempDir(), "l")
+	if err != nil {
+		rt.Fatal(err)
+	}
+	return unfollowed{p9test.OS(dir)}
+}
+
+// unfollowed is a Mount of this system that does not follow links, as none
+// does over 9P.
+type unfollowed struct{ p9test.Mount }
+
+// reach tells what is wrong with the way to a path.
+func (m unfollowed) reach(path string) error {
+	for i := range path {
+		if path[i] != '/' {
+			continue
+		}
+		a, err := m.Stat(path[:i])
+		if err != nil {
+			return err
+		}
+		if a.Mode.IsSymlink() {
+			return linux.ENOTDIR
+		}
+	}
+	return nil
+}
+
+func (m unfollowed) Open(path string, flags linux.OpenFlags, mode linux.Mode) (p9test.File, error) {
+	// FIFOs are the guest's own, not the server's to open.
+	if a, err := m.Stat(path); err == nil && a.Mode.IsSpecial() {
+		return nil, linux.ENXIO
+	}
+	return m.Mount.Open(path, flags|linux.ONofollow, mode)
+}
+
+func (m unfollowed) Setattr(path string, s p9.SetAttr) error {
+	if a, err := m.Stat(path); err == nil && s.Valid == p9.SetSize && !a.Mode.IsDir() && !a.Mode.IsRegular() {
+		return linux.EINVAL
+	}
+	return m.Mount.Setattr(path, s)
 }
 
 // op is an operation on one or two paths.
@@ -70,6 +134,15 @@ func draw(rt *rapid.T) op {
 // do performs the operation and tells its outcome.
 func (o op) do(m p9test.Mount) string {
 	var err error
+	if l, ok := m.(unfollowed); ok {
+		err = l.reach(o.a)
+		if _, missing := l.Stat(o.a); err == nil && (o.kind == "rename" || o.kind == "link" && missing == nil) {
+			err = l.reach(o.b)
+		}
+		if err != nil {
+			return o.outcome(err)
+		}
+	}
 	switch o.kind {
 	case "write":
 		return o.write(m)
@@ -101,6 +174,17 @@ func (o op) do(m p9test.Mount) string {
 			return "skipped"
 		}
 		err = m.Setxattr(o.a, "user.x", []byte(o.b), 0)
+	}
+	return o.outcome(err)
+}
+
+// outcome is an error without which of two reasons was looked at first.
+func (o op) outcome(err error) string {
+	switch {
+	case o.kind == "link" && errors.Is(err, linux.EPERM):
+		err = linux.EEXIST
+	case o.kind == "rename" && errors.Is(err, linux.ENOTDIR):
+		err = linux.ENOENT
 	}
 	return outcome(err)
 }

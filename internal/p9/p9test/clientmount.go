@@ -20,16 +20,27 @@ type clientMount struct {
 	gid  uint32
 }
 
-func split(p string) []string {
-	if p == "" {
-		return nil
+// walk goes to a path name by name, as Linux does: a walk of several names that
+// ends early does not say why.
+func (m *clientMount) walk(p string) (*p9client.FID, error) {
+	at, err := m.root.Walk()
+	if err != nil || p == "" {
+		return at, err
 	}
-	return strings.Split(p, "/")
+	for name := range strings.SplitSeq(p, "/") {
+		next, err := at.Walk(name)
+		at.Clunk()
+		if err != nil {
+			return nil, err
+		}
+		at = next
+	}
+	return at, nil
 }
 
 // at calls f with the file that p names.
 func (m *clientMount) at(p string, f func(*p9client.FID) error) error {
-	fid, err := m.root.Walk(split(p)...)
+	fid, err := m.walk(p)
 	if err != nil {
 		return err
 	}
@@ -46,13 +57,13 @@ func (m *clientMount) in(p string, f func(dir *p9client.FID, name string) error)
 func (m *clientMount) Open(p string, flags linux.OpenFlags, mode linux.Mode) (File, error) {
 	if flags&linux.OCreate != 0 {
 		dir, name := path.Split(p)
-		fid, err := m.root.Walk(split(strings.TrimSuffix(dir, "/"))...)
+		fid, err := m.walk(strings.TrimSuffix(dir, "/"))
 		if err != nil {
 			return nil, err
 		}
 		return opened(fid, fid.Create(name, flags, mode, m.gid))
 	}
-	fid, err := m.root.Walk(split(p)...)
+	fid, err := m.walk(p)
 	if err != nil {
 		return nil, err
 	}

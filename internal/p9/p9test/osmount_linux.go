@@ -92,11 +92,20 @@ func (m osMount) Setattr(p string, s p9.SetAttr) error {
 	return setattr(s, setters{
 		truncate: func(n int64) error { return unix.Truncate(path, n) },
 		chown:    func(u, g int) error { return unix.Lchown(path, u, g) },
-		chmod:    func(mode uint32) error { return unix.Chmod(path, mode) },
+		chmod:    func(mode uint32) error { return chmodLink(path, mode) },
 		times: func(ts []unix.Timespec) error {
 			return unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, unix.AT_SYMLINK_NOFOLLOW)
 		},
 	})
+}
+
+// chmodLink is chmod(2) that refuses a symbolic link instead of following it.
+func chmodLink(path string, mode uint32) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err == nil && linux.Mode(st.Mode).IsSymlink() {
+		return unix.EOPNOTSUPP
+	}
+	return unix.Chmod(path, mode)
 }
 
 // setters are the calls that a p9.SetAttr comes down to.
@@ -192,12 +201,12 @@ type osFile int
 
 func (f osFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := unix.Pread(int(f), p, off)
-	return n, errno(err)
+	return max(n, 0), errno(err)
 }
 
 func (f osFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := unix.Pwrite(int(f), p, off)
-	return n, errno(err)
+	return max(n, 0), errno(err)
 }
 
 func (f osFile) Stat() (p9.Attr, error) {
