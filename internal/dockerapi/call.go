@@ -33,8 +33,13 @@ func (r *call) parse() error {
 	return nil
 }
 
-// name returns the path's parameter.
-func (r *call) name() string { return r.params["name"] }
+// name returns the path's parameter, which is called id or name.
+func (r *call) name() string {
+	if id, ok := r.params["id"]; ok {
+		return id
+	}
+	return r.params["name"]
+}
 
 // before says whether the client speaks an older version of the API.
 func (r *call) before(version string) bool { return versionLess(r.version, version) }

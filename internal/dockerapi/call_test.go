@@ -98,7 +98,7 @@ func TestRoutesTellTheirParameters(t *testing.T) {
 	}
 	for _, tc := range []struct{ method, path, route, name string }{
 		{"GET", "/containers/json", "/containers/json", ""},
-		{"GET", "/containers/web/json", "/containers/{name}/json", "web"},
+		{"GET", "/containers/web/json", "/containers/{id}/json", "web"},
 		{"GET", "/images/registry.example:5000/a/b:1/json", "/images/{name}/json", "registry.example:5000/a/b:1"},
 		{"GET", "/images/get", "/images/get", ""},
 		{"DELETE", "/images/a/b", "/images/{name}", "a/b"},

@@ -71,7 +71,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.WriteHeader(status)
 		return
 	}
-	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
+	if status == http.StatusInternalServerError {
 		a.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	if err := writeJSON(w, status, common.ErrorResponse{Message: err.Error()}); err != nil {

@@ -10,96 +10,104 @@ import (
 // operations is the table of all operations that byre knows. What is not in it
 // is answered with 501 and the name of the path.
 func (a *api) operations() []operation {
-	return slices.Concat(a.systemOperations(), a.containerOperations(), a.execOperations(), a.imageOperations(), a.otherOperations())
+	return slices.Concat(a.systemOperations(), a.containerOperations(), a.execOperations(), a.imageOperations(),
+		a.volumeOperations(), a.networkOperations(), a.pluginOperations(), a.swarmOperations())
 }
 
 func (a *api) systemOperations() []operation {
 	return []operation{
-		{http.MethodGet, "/_ping", a.ping},
-		{http.MethodHead, "/_ping", a.ping},
-		{http.MethodGet, "/version", a.version},
-		{http.MethodGet, "/info", a.info},
-		{http.MethodGet, "/events", a.events},
-		{http.MethodGet, "/system/df", a.diskUsage},
-		{http.MethodPost, "/auth", nil},
+		{http.MethodGet, "/_ping", a.ping, ""},
+		{http.MethodHead, "/_ping", a.ping, ""},
+		{http.MethodGet, "/version", a.version, ""},
+		{http.MethodGet, "/info", a.info, "swarm is inactive; fields of kernel features are those of the guest"},
+		{http.MethodGet, "/events", a.events, ""},
+		{http.MethodGet, "/system/df", a.diskUsage, "there is no build cache to count"},
+		{http.MethodPost, "/auth", nil, "credentials are not checked before they are used"},
 	}
 }
 
 func (a *api) containerOperations() []operation {
 	return []operation{
-		{http.MethodGet, "/containers/json", a.containersList},
-		{http.MethodPost, "/containers/create", a.containersCreate},
-		{http.MethodPost, "/containers/prune", a.containersPrune},
-		{http.MethodGet, "/containers/{name}/json", a.containersInspect},
-		{http.MethodGet, "/containers/{name}/top", a.containersTop},
-		{http.MethodGet, "/containers/{name}/logs", a.containersLogs},
-		{http.MethodGet, "/containers/{name}/stats", a.containersStats},
-		{http.MethodGet, "/containers/{name}/archive", a.archiveGet},
-		{http.MethodHead, "/containers/{name}/archive", a.archiveStat},
-		{http.MethodPut, "/containers/{name}/archive", a.archivePut},
-		{http.MethodPost, "/containers/{name}/start", a.containersStart},
-		{http.MethodPost, "/containers/{name}/stop", a.containersStop},
-		{http.MethodPost, "/containers/{name}/restart", a.containersRestart},
-		{http.MethodPost, "/containers/{name}/kill", a.containersKill},
-		{http.MethodPost, "/containers/{name}/pause", a.containersPause},
-		{http.MethodPost, "/containers/{name}/unpause", a.containersUnpause},
-		{http.MethodPost, "/containers/{name}/wait", a.containersWait},
-		{http.MethodPost, "/containers/{name}/resize", a.containersResize},
-		{http.MethodPost, "/containers/{name}/attach", a.containersAttach},
-		{http.MethodPost, "/containers/{name}/rename", a.containersRename},
-		{http.MethodPost, "/containers/{name}/update", a.containersUpdate},
-		{http.MethodPost, "/containers/{name}/exec", a.execCreate},
-		{http.MethodDelete, "/containers/{name}", a.containersRemove},
-		{http.MethodGet, "/containers/{name}/export", nil},
-		{http.MethodGet, "/containers/{name}/changes", nil},
-		{http.MethodGet, "/containers/{name}/attach/ws", nil},
+		{http.MethodGet, "/containers/json", a.containersList, "the filters expose, publish and isolation are refused"},
+		{http.MethodPost, "/containers/create", a.containersCreate, "fields as listed below"},
+		{http.MethodPost, "/containers/prune", a.containersPrune, ""},
+		{http.MethodGet, "/containers/{id}/json", a.containersInspect, ""},
+		{http.MethodGet, "/containers/{id}/top", a.containersTop, ""},
+		{http.MethodGet, "/containers/{id}/logs", a.containersLogs, ""},
+		{http.MethodGet, "/containers/{id}/stats", a.containersStats, ""},
+		{http.MethodGet, "/containers/{id}/archive", a.archiveGet, ""},
+		{http.MethodHead, "/containers/{id}/archive", a.archiveStat, ""},
+		{http.MethodPut, "/containers/{id}/archive", a.archivePut, ""},
+		{http.MethodPost, "/containers/{id}/start", a.containersStart, "checkpoints are refused"},
+		{http.MethodPost, "/containers/{id}/stop", a.containersStop, ""},
+		{http.MethodPost, "/containers/{id}/restart", a.containersRestart, ""},
+		{http.MethodPost, "/containers/{id}/kill", a.containersKill, ""},
+		{http.MethodPost, "/containers/{id}/pause", a.containersPause, ""},
+		{http.MethodPost, "/containers/{id}/unpause", a.containersUnpause, ""},
+		{http.MethodPost, "/containers/{id}/wait", a.containersWait, ""},
+		{http.MethodPost, "/containers/{id}/resize", a.containersResize, ""},
+		{http.MethodPost, "/containers/{id}/attach", a.containersAttach, ""},
+		{http.MethodPost, "/containers/{id}/rename", a.containersRename, ""},
+		{http.MethodPost, "/containers/{id}/update", a.containersUpdate, "fields as listed below"},
+		{http.MethodPost, "/containers/{id}/exec", a.execCreate, ""},
+		{http.MethodDelete, "/containers/{id}", a.containersRemove, "the parameter link is refused: there are no links"},
+		{http.MethodGet, "/containers/{id}/export", nil, "not yet served"},
+		{http.MethodGet, "/containers/{id}/changes", nil, "not yet served"},
+		{http.MethodGet, "/containers/{id}/attach/ws", nil, "attach over HTTP is served; browsers cannot reach the socket"},
 	}
 }
 
 func (a *api) execOperations() []operation {
 	return []operation{
-		{http.MethodGet, "/exec/{name}/json", a.execInspect},
-		{http.MethodPost, "/exec/{name}/start", a.execStart},
-		{http.MethodPost, "/exec/{name}/resize", a.execResize},
+		{http.MethodGet, "/exec/{id}/json", a.execInspect, ""},
+		{http.MethodPost, "/exec/{id}/start", a.execStart, ""},
+		{http.MethodPost, "/exec/{id}/resize", a.execResize, ""},
 	}
 }
 
 func (a *api) imageOperations() []operation {
 	return []operation{
-		{http.MethodGet, "/images/json", a.imagesList},
-		{http.MethodPost, "/images/create", a.imagesCreate},
-		{http.MethodPost, "/images/load", a.imagesLoad},
-		{http.MethodPost, "/images/prune", a.imagesPrune},
-		{http.MethodGet, "/images/get", a.imagesSave},
-		{http.MethodGet, "/images/search", nil},
-		{http.MethodGet, "/images/{name}/get", a.imagesSave},
-		{http.MethodGet, "/images/{name}/json", a.imagesInspect},
-		{http.MethodGet, "/images/{name}/history", a.imagesHistory},
-		{http.MethodPost, "/images/{name}/tag", a.imagesTag},
-		{http.MethodPost, "/images/{name}/push", nil},
-		{http.MethodDelete, "/images/{name}", a.imagesRemove},
-		{http.MethodPost, "/commit", nil},
-		{http.MethodPost, "/build", nil},
-		{http.MethodPost, "/build/prune", nil},
-		{http.MethodPost, "/session", nil},
-		{http.MethodPost, "/grpc", nil},
-		{http.MethodGet, "/distribution/{name}/json", nil},
+		{http.MethodGet, "/images/json", a.imagesList, ""},
+		{http.MethodPost, "/images/create", a.imagesCreate, "docker import is refused"},
+		{http.MethodPost, "/images/load", a.imagesLoad, "the parameter platform is refused"},
+		{http.MethodPost, "/images/prune", a.imagesPrune, ""},
+		{http.MethodGet, "/images/get", a.imagesSave, "the parameter platform is refused"},
+		{http.MethodGet, "/images/search", nil, "registries have no common search; the Docker Hub has one in the browser"},
+		{http.MethodGet, "/images/{name}/get", a.imagesSave, "the parameter platform is refused"},
+		{http.MethodGet, "/images/{name}/json", a.imagesInspect, "the parameters manifests and platform are refused"},
+		{http.MethodGet, "/images/{name}/attestations", nil, "attestations of builds are not kept"},
+		{http.MethodGet, "/images/{name}/history", a.imagesHistory, "the parameter platform is refused"},
+		{http.MethodPost, "/images/{name}/tag", a.imagesTag, ""},
+		{http.MethodPost, "/images/{name}/push", nil, "not yet served"},
+		{http.MethodDelete, "/images/{name}", a.imagesRemove, "the parameter platforms is refused"},
+		{http.MethodPost, "/commit", nil, "not yet served"},
+		{http.MethodPost, "/build", nil, "not yet served"},
+		{http.MethodPost, "/build/prune", nil, "not yet served"},
+		{http.MethodPost, "/session", nil, "not yet served"},
+		{http.MethodPost, "/grpc", nil, "not yet served"},
+		{http.MethodGet, "/distribution/{name}/json", nil, "not yet served"},
 	}
 }
 
-func (a *api) otherOperations() []operation {
+func (a *api) volumeOperations() []operation {
 	return []operation{
-		{http.MethodGet, "/volumes", a.volumesList},
-		{http.MethodPost, "/volumes/create", a.volumesCreate},
-		{http.MethodPost, "/volumes/prune", a.volumesPrune},
-		{http.MethodGet, "/volumes/{name}", a.volumesInspect},
-		{http.MethodDelete, "/volumes/{name}", a.volumesRemove},
-		{http.MethodGet, "/networks", a.networksList},
-		{http.MethodGet, "/networks/{name}", a.networksInspect},
-		{http.MethodPost, "/networks/create", nil},
-		{http.MethodPost, "/networks/prune", nil},
-		{http.MethodPost, "/networks/{name}/connect", nil},
-		{http.MethodPost, "/networks/{name}/disconnect", nil},
-		{http.MethodDelete, "/networks/{name}", nil},
+		{http.MethodGet, "/volumes", a.volumesList, ""},
+		{http.MethodPost, "/volumes/create", a.volumesCreate, "drivers but local, DriverOpts and ClusterVolumeSpec are refused"},
+		{http.MethodPost, "/volumes/prune", a.volumesPrune, ""},
+		{http.MethodGet, "/volumes/{name}", a.volumesInspect, ""},
+		{http.MethodDelete, "/volumes/{name}", a.volumesRemove, ""},
+		{http.MethodPut, "/volumes/{name}", a.notManager, notSwarm},
+	}
+}
+
+func (a *api) networkOperations() []operation {
+	return []operation{
+		{http.MethodGet, "/networks", a.networksList, ""},
+		{http.MethodGet, "/networks/{id}", a.networksInspect, ""},
+		{http.MethodPost, "/networks/create", nil, "not yet served"},
+		{http.MethodPost, "/networks/prune", nil, "not yet served"},
+		{http.MethodPost, "/networks/{id}/connect", nil, "not yet served"},
+		{http.MethodPost, "/networks/{id}/disconnect", nil, "not yet served"},
+		{http.MethodDelete, "/networks/{id}", nil, "not yet served"},
 	}
 }

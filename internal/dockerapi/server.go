@@ -51,6 +51,9 @@ type operation struct {
 	method, path string
 	// serve is nil for operations that are refused.
 	serve handler
+	// note says what is different from dockerd, or why the operation is
+	// refused; "" where nothing is different.
+	note string
 }
 
 // router finds the operation of a request.
@@ -123,7 +126,7 @@ func (rt *router) serve(w http.ResponseWriter, r *call, path string) error {
 			r.params[name] = m[i+1]
 		}
 		if route.serve == nil {
-			return notImplemented(r.Method, route.path)
+			return refused(route.operation)
 		}
 		if err := r.parse(); err != nil {
 			return err
@@ -131,6 +134,10 @@ func (rt *router) serve(w http.ResponseWriter, r *call, path string) error {
 		return route.serve(w, r)
 	}
 	return notImplemented(r.Method, path)
+}
+
+func refused(op operation) error {
+	return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("byre does not serve %s %s of the Docker API: %s", op.method, op.path, op.note))
 }
 
 func notImplemented(method, path string) error {

@@ -65,7 +65,7 @@ func Check(req *container.CreateRequest, raw []byte) error {
 
 // CheckUpdate does the same for a request to update a container.
 func CheckUpdate(req *container.UpdateConfig) error {
-	c := checker{rules: index(updateRules())}
+	c := checker{rules: index(UpdateRules())}
 	c.walk("", reflect.ValueOf(req).Elem())
 	return c.err
 }

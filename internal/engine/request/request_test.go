@@ -55,7 +55,7 @@ func TestEveryFieldOfACreateRequestHasARule(t *testing.T) {
 }
 
 func TestEveryFieldOfAnUpdateRequestHasARule(t *testing.T) {
-	rules := index(updateRules())
+	rules := index(UpdateRules())
 	for _, f := range paths(reflect.TypeFor[container.UpdateConfig](), "", rules) {
 		if _, ok := rules[f]; !ok {
 			t.Errorf("field %s has no rule", f)

@@ -15,7 +15,8 @@ func Rules() []Rule {
 	return slices.Concat(configRules(), hostRules(), resourceRules("HostConfig."), mountRules(), networkRules())
 }
 
-func updateRules() []Rule {
+// UpdateRules are the rules for a request to update a container.
+func UpdateRules() []Rule {
 	return append(resourceRules(""), Rule{Field: "RestartPolicy", Verdict: Honored})
 }
 
