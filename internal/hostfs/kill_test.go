@@ -38,7 +38,7 @@ func TestAKilledServerLosesNothingThatWasSynced(t *testing.T) {
 		runVictim(t, victimConfig(dir, os.Getenv("HOSTFS_VICTIM_ONLY") != ""))
 		return
 	}
-	runs := 12
+	runs := 6
 	if testing.Short() {
 		runs = 4
 	}

@@ -169,6 +169,21 @@ var attributeCases = []testCase{
 		_, err := x.Open(x.p("null"), linux.ORdonly, 0)
 		x.fails(err, linux.ENXIO)
 	}},
+	{"the time of birth does not change", func(x *exam) {
+		x.write("f", "")
+		before := x.stat("f")
+		if before.Valid&p9.AttrBtime == 0 {
+			return // stat(2) does not tell it
+		}
+		x.ok(x.Setattr(x.p("f"), p9.SetAttr{Valid: p9.SetMtime | p9.SetMtimeSet, Mtime: p9.Time{Sec: 1}}))
+		x.ok(x.Rename(x.p("f"), x.p("g")))
+		after := x.stat("g")
+		eq(x, "time of birth", after.Btime, before.Btime)
+		eq(x, "generation", after.Gen, before.Gen)
+		if after.DataVersion == 0 || time.Since(time.Unix(after.Btime.Sec, 0)) > time.Hour {
+			x.Fatalf("data version %d, born %v", after.DataVersion, after.Btime)
+		}
+	}},
 	{"a file's blocks and link count are told", func(x *exam) {
 		x.write("f", string(bytes.Repeat([]byte{'x'}, 10000)))
 		a := x.stat("f")
@@ -239,6 +254,26 @@ var xattrCases = []testCase{
 		x.ok(err)
 		eq(x, "capability", string(v), string(caps))
 		eq(x, "names", listed(x, "f"), 2)
+	}},
+	{"access control lists are kept", func(x *exam) {
+		if x.NoXattr {
+			return
+		}
+		x.ok(x.Mkdir(x.p("d"), 0o750))
+		// u::rwx u:1000:r-x g::r-x m::r-x o::---, as Linux stores them.
+		acl := []byte{2, 0, 0, 0,
+			1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 5, 0, 232, 3, 0, 0, 4, 0, 5, 0, 255, 255, 255, 255,
+			16, 0, 5, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+		for _, name := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+			x.ok(x.Setxattr(x.p("d"), name, acl, 0))
+			v, err := x.Getxattr(x.p("d"), name)
+			x.ok(err)
+			eq(x, name, string(v), string(acl))
+		}
+		x.ok(x.Removexattr(x.p("d"), "system.posix_acl_default"))
+		_, err := x.Getxattr(x.p("d"), "system.posix_acl_default")
+		x.fails(err, linux.ENODATA)
+		eq(x, "mode", x.stat("d").Mode.Perm(), 0o750)
 	}},
 	{"attributes of unknown classes are refused", func(x *exam) {
 		x.write("f", "")
