@@ -27,6 +27,7 @@ hostfs: linux p9 p9/p9srv winapi
 memfs: linux p9 p9/p9srv
 p9/p9test: linux p9 p9/p9srv p9/p9client
 watch: winapi
+p9/replay: linux p9 p9/p9srv watch
 vsock: winapi
 localsock: winapi
 hostproc: winapi
@@ -61,7 +62,7 @@ guest/initd: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/
 guest/guesttest: guestapi mux cpio guest/taskapi
 
 # 4 sandbox
-sandbox: guestapi shimapi p9/p9srv hostfs watch vm guestimage disk mux
+sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm guestimage disk mux
 
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi hostproc
