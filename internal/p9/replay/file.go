@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay
+
+import (
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
+	"byre.dev/byre/internal/p9/p9srv"
+	"byre.dev/byre/internal/watch"
+)
+
+// opened is a file that the guest has open for writing. While it has, its
+// caches may hold what the host has not seen, and are left alone.
+type opened struct {
+	writers int
+	// size is what the guest's own changes make the size; unknown says that
+	// they do not tell.
+	size    uint64
+	unknown bool
+	// late are the names whose hints wait for the last close.
+	late map[place]watch.Op
+}
+
+// file is a file open for writing.
+type file struct {
+	p9srv.File
+	n      *node
+	id     p9srv.FileID
+	append bool
+}
+
+// nowaitFile is one whose reads may be answered from memory.
+type nowaitFile struct {
+	*file
+	p9srv.NowaitReader
+}
+
+// plainFile returns the file of the tree below.
+func plainFile(f p9srv.File) p9srv.File {
+	switch f := f.(type) {
+	case *file:
+		return f.File
+	case *nowaitFile:
+		return f.File
+	}
+	return f
+}
+
+// opening counts n among the files open for writing. The returned function
+// undoes that.
+func (t *Tree) opening(n *node) func() {
+	id := n.FileID()
+	var a p9.Attr
+	told := n.Node.Getattr(p9.AttrAll, &a) == 0
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.opens[id]
+	if o == nil {
+		o = &opened{size: a.Size, unknown: !told}
+		t.opens[id] = o
+		if st := stateOf(&a); told && n.e != nil && n.e.known && n.e.st.id == st.id && !n.e.st.sameContents(&st) {
+			n.e.dirty = true // what the host did is still to be told
+		}
+	}
+	o.writers++
+	return func() { t.closed1(n, id, nil) }
+}
+
+// writer wraps a file of a node that was counted by opening.
+func (t *Tree) writer(n *node, f p9srv.File, flags linux.OpenFlags) p9srv.File {
+	w := &file{File: f, n: n, id: n.FileID(), append: flags&linux.OAppend != 0}
+	if flags&linux.OTrunc != 0 {
+		t.resized(w.id, 0, false)
+	}
+	if r, ok := f.(p9srv.NowaitReader); ok {
+		return &nowaitFile{w, r}
+	}
+	return w
+}
+
+// resized notes what a change of the guest's own makes the size.
+func (t *Tree) resized(id p9srv.FileID, size uint64, atLeast bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o := t.opens[id]; o != nil && (!atLeast || size > o.size) {
+		o.size = size
+	}
+}
+
+// Write writes and notes how far.
+func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
+	n, e := f.File.Write(p, off)
+	switch {
+	case n <= 0:
+	case f.append:
+		f.n.t.mu.Lock()
+		if o := f.n.t.opens[f.id]; o != nil {
+			o.unknown = true
+		}
+		f.n.t.mu.Unlock()
+	default:
+		f.n.t.resized(f.id, uint64(off)+uint64(n), true)
+	}
+	return n, e
+}
+
+// Close closes the file. With its last writer the guest knows the file as it
+// is, unless the host changed it meanwhile.
+func (f *file) Close() linux.Errno {
+	var a *p9.Attr
+	if got := new(p9.Attr); f.n.Node.Getattr(p9.AttrAll, got) == 0 {
+		a = got
+	}
+	e := f.File.Close()
+	f.n.t.closed1(f.n, f.id, a)
+	return e
+}
+
+// closed1 counts one writer less; a tells of the file as it is, if known.
+func (t *Tree) closed1(n *node, id p9srv.FileID, a *p9.Attr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.opens[id]
+	if o == nil {
+		return
+	}
+	if o.writers--; o.writers > 0 {
+		return
+	}
+	delete(t.opens, id)
+	if e := n.e; a != nil && e != nil && e.dir != nil && (!e.known || e.st.id == a.QID) {
+		if !o.unknown && o.size != a.Size {
+			e.dirty = true
+		}
+		if !e.dirty {
+			e.st, e.known, e.own = stateOf(a), true, true
+		} else {
+			t.queueLocked(&hint{dir: e.dir, name: e.name, op: watch.Modify | watch.Close})
+		}
+	}
+	for p, op := range o.late {
+		t.queueLocked(&hint{dir: p.dir, name: p.name, op: op})
+	}
+}
