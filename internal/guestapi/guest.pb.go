@@ -78,6 +78,61 @@ func (Share_Transport) EnumDescriptor() ([]byte, []int) {
 	return file_guest_v1_guest_proto_rawDescGZIP(), []int{7, 0}
 }
 
+type Change_Kind int32
+
+const (
+	Change_CREATE Change_Kind = 0
+	Change_REMOVE Change_Kind = 1
+	Change_RENAME Change_Kind = 2
+	Change_MODIFY Change_Kind = 3
+	Change_ATTRIB Change_Kind = 4
+)
+
+// Enum value maps for Change_Kind.
+var (
+	Change_Kind_name = map[int32]string{
+		0: "CREATE",
+		1: "REMOVE",
+		2: "RENAME",
+		3: "MODIFY",
+		4: "ATTRIB",
+	}
+	Change_Kind_value = map[string]int32{
+		"CREATE": 0,
+		"REMOVE": 1,
+		"RENAME": 2,
+		"MODIFY": 3,
+		"ATTRIB": 4,
+	}
+)
+
+func (x Change_Kind) Enum() *Change_Kind {
+	p := new(Change_Kind)
+	*p = x
+	return p
+}
+
+func (x Change_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Change_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_guest_v1_guest_proto_enumTypes[1].Descriptor()
+}
+
+func (Change_Kind) Type() protoreflect.EnumType {
+	return &file_guest_v1_guest_proto_enumTypes[1]
+}
+
+func (x Change_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Change_Kind.Descriptor instead.
+func (Change_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16, 0}
+}
+
 type HelloRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// API version of the host (guestapi.Version).
@@ -1016,6 +1071,211 @@ func (*UnmountResponse) Descriptor() ([]byte, []int) {
 	return file_guest_v1_guest_proto_rawDescGZIP(), []int{13}
 }
 
+type ReplayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the share is mounted.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// In order; at most MaxChanges.
+	Changes       []*Change `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayRequest) Reset() {
+	*x = ReplayRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayRequest) ProtoMessage() {}
+
+func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayRequest.ProtoReflect.Descriptor instead.
+func (*ReplayRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReplayRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ReplayRequest) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type ReplayResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Linux error number of each change, 0 for success.
+	Errnos        []uint32 `protobuf:"varint,1,rep,packed,name=errnos,proto3" json:"errnos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayResponse) Reset() {
+	*x = ReplayResponse{}
+	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayResponse) ProtoMessage() {}
+
+func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayResponse.ProtoReflect.Descriptor instead.
+func (*ReplayResponse) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReplayResponse) GetErrnos() []uint32 {
+	if x != nil {
+		return x.Errnos
+	}
+	return nil
+}
+
+// Change is something that the host did to a share. Paths are below the
+// share's root and bytes as the guest sees them.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  Change_Kind            `protobuf:"varint,1,opt,name=kind,proto3,enum=byre.guest.v1.Change_Kind" json:"kind,omitempty"`
+	// Directory of name, empty for the root.
+	Dir   []byte `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	Name  []byte `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	IsDir bool   `protobuf:"varint,4,opt,name=is_dir,json=isDir,proto3" json:"is_dir,omitempty"`
+	// RENAME: where to.
+	ToDir  []byte `protobuf:"bytes,5,opt,name=to_dir,json=toDir,proto3" json:"to_dir,omitempty"`
+	ToName []byte `protobuf:"bytes,6,opt,name=to_name,json=toName,proto3" json:"to_name,omitempty"`
+	// MODIFY: the size now.
+	Size uint64 `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`
+	// CREATE: the guest has found the name already and is to forget it first.
+	Known         bool `protobuf:"varint,8,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Change) GetKind() Change_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Change_CREATE
+}
+
+func (x *Change) GetDir() []byte {
+	if x != nil {
+		return x.Dir
+	}
+	return nil
+}
+
+func (x *Change) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *Change) GetIsDir() bool {
+	if x != nil {
+		return x.IsDir
+	}
+	return false
+}
+
+func (x *Change) GetToDir() []byte {
+	if x != nil {
+		return x.ToDir
+	}
+	return nil
+}
+
+func (x *Change) GetToName() []byte {
+	if x != nil {
+		return x.ToName
+	}
+	return nil
+}
+
+func (x *Change) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Change) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Position of the NIC on the machine, from 0.
@@ -1033,7 +1293,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_guest_v1_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1305,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_guest_v1_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1318,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Link) GetIndex() uint32 {
@@ -1106,7 +1366,7 @@ type HostEntry struct {
 
 func (x *HostEntry) Reset() {
 	*x = HostEntry{}
-	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_guest_v1_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1378,7 @@ func (x *HostEntry) String() string {
 func (*HostEntry) ProtoMessage() {}
 
 func (x *HostEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_guest_v1_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1391,7 @@ func (x *HostEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEntry.ProtoReflect.Descriptor instead.
 func (*HostEntry) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HostEntry) GetAddress() string {
@@ -1168,7 +1428,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_guest_v1_guest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1440,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_guest_v1_guest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1453,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NetworkRequest) GetLinks() []*Link {
@@ -1260,7 +1520,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_guest_v1_guest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1532,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_guest_v1_guest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1545,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20}
 }
 
 type WriteFileRequest struct {
@@ -1300,7 +1560,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_guest_v1_guest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1572,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_guest_v1_guest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1585,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WriteFileRequest) GetName() string {
@@ -1357,7 +1617,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_guest_v1_guest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1629,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_guest_v1_guest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1642,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{22}
 }
 
 type StatPathRequest struct {
@@ -1395,7 +1655,7 @@ type StatPathRequest struct {
 
 func (x *StatPathRequest) Reset() {
 	*x = StatPathRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_guest_v1_guest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1667,7 @@ func (x *StatPathRequest) String() string {
 func (*StatPathRequest) ProtoMessage() {}
 
 func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_guest_v1_guest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1680,7 @@ func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathRequest.ProtoReflect.Descriptor instead.
 func (*StatPathRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StatPathRequest) GetContainerId() string {
@@ -1451,7 +1711,7 @@ type StatPathResponse struct {
 
 func (x *StatPathResponse) Reset() {
 	*x = StatPathResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_guest_v1_guest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1723,7 @@ func (x *StatPathResponse) String() string {
 func (*StatPathResponse) ProtoMessage() {}
 
 func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_guest_v1_guest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1736,7 @@ func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathResponse.ProtoReflect.Descriptor instead.
 func (*StatPathResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{21}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatPathResponse) GetName() string {
@@ -1530,7 +1790,7 @@ type ArchiveRequest struct {
 
 func (x *ArchiveRequest) Reset() {
 	*x = ArchiveRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_guest_v1_guest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1802,7 @@ func (x *ArchiveRequest) String() string {
 func (*ArchiveRequest) ProtoMessage() {}
 
 func (x *ArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_guest_v1_guest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1815,7 @@ func (x *ArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{22}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ArchiveRequest) GetContainerId() string {
@@ -1602,7 +1862,7 @@ type ArchiveResponse struct {
 
 func (x *ArchiveResponse) Reset() {
 	*x = ArchiveResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_guest_v1_guest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1874,7 @@ func (x *ArchiveResponse) String() string {
 func (*ArchiveResponse) ProtoMessage() {}
 
 func (x *ArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_guest_v1_guest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1887,7 @@ func (x *ArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{23}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ArchiveResponse) GetBytes() uint64 {
@@ -1645,7 +1905,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1917,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1930,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{24}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
 }
 
 type MemoryResponse struct {
@@ -1684,7 +1944,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1956,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1969,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{25}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -1741,7 +2001,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +2013,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +2026,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{26}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
 }
 
 type Event struct {
@@ -1782,7 +2042,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +2054,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +2067,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -1862,7 +2122,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2134,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2147,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -1913,7 +2173,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2185,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2198,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -1958,7 +2218,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2230,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2243,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -2009,7 +2269,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2281,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2294,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -2054,7 +2314,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2326,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2339,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -2097,7 +2357,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2369,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2382,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -2136,7 +2396,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2408,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2421,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -2243,7 +2503,32 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x0eUnmountRequest\x12\x18\n" +
 	"\atargets\x18\x01 \x03(\tR\atargets\x12\x12\n" +
 	"\x04sync\x18\x02 \x01(\bR\x04sync\"\x11\n" +
-	"\x0fUnmountResponse\"x\n" +
+	"\x0fUnmountResponse\"X\n" +
+	"\rReplayRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12/\n" +
+	"\achanges\x18\x02 \x03(\v2\x15.byre.guest.v1.ChangeR\achanges\"(\n" +
+	"\x0eReplayResponse\x12\x16\n" +
+	"\x06errnos\x18\x01 \x03(\rR\x06errnos\"\x93\x02\n" +
+	"\x06Change\x12.\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1a.byre.guest.v1.Change.KindR\x04kind\x12\x10\n" +
+	"\x03dir\x18\x02 \x01(\fR\x03dir\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\fR\x04name\x12\x15\n" +
+	"\x06is_dir\x18\x04 \x01(\bR\x05isDir\x12\x15\n" +
+	"\x06to_dir\x18\x05 \x01(\fR\x05toDir\x12\x17\n" +
+	"\ato_name\x18\x06 \x01(\fR\x06toName\x12\x12\n" +
+	"\x04size\x18\a \x01(\x04R\x04size\x12\x14\n" +
+	"\x05known\x18\b \x01(\bR\x05known\"B\n" +
+	"\x04Kind\x12\n" +
+	"\n" +
+	"\x06CREATE\x10\x00\x12\n" +
+	"\n" +
+	"\x06REMOVE\x10\x01\x12\n" +
+	"\n" +
+	"\x06RENAME\x10\x02\x12\n" +
+	"\n" +
+	"\x06MODIFY\x10\x03\x12\n" +
+	"\n" +
+	"\x06ATTRIB\x10\x04\"x\n" +
 	"\x04Link\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x1c\n" +
@@ -2318,12 +2603,13 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs\"\x12\n" +
 	"\x10PowerOffResponse\"#\n" +
 	"\rCreateOptions\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec2\xbf\a\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec2\x86\b\n" +
 	"\x05Guest\x12B\n" +
 	"\x05Hello\x12\x1b.byre.guest.v1.HelloRequest\x1a\x1c.byre.guest.v1.HelloResponse\x12B\n" +
 	"\x05Renew\x12\x1b.byre.guest.v1.RenewRequest\x1a\x1c.byre.guest.v1.RenewResponse\x12B\n" +
 	"\x05Mount\x12\x1b.byre.guest.v1.MountRequest\x1a\x1c.byre.guest.v1.MountResponse\x12H\n" +
-	"\aUnmount\x12\x1d.byre.guest.v1.UnmountRequest\x1a\x1e.byre.guest.v1.UnmountResponse\x12Q\n" +
+	"\aUnmount\x12\x1d.byre.guest.v1.UnmountRequest\x1a\x1e.byre.guest.v1.UnmountResponse\x12E\n" +
+	"\x06Replay\x12\x1c.byre.guest.v1.ReplayRequest\x1a\x1d.byre.guest.v1.ReplayResponse\x12Q\n" +
 	"\x10ConfigureNetwork\x12\x1d.byre.guest.v1.NetworkRequest\x1a\x1e.byre.guest.v1.NetworkResponse\x12N\n" +
 	"\tWriteFile\x12\x1f.byre.guest.v1.WriteFileRequest\x1a .byre.guest.v1.WriteFileResponse\x12K\n" +
 	"\bStatPath\x12\x1e.byre.guest.v1.StatPathRequest\x1a\x1f.byre.guest.v1.StatPathResponse\x12L\n" +
@@ -2346,91 +2632,99 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_guest_v1_guest_proto_rawDescData
 }
 
-var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
-	(*HelloRequest)(nil),      // 1: byre.guest.v1.HelloRequest
-	(*HelloResponse)(nil),     // 2: byre.guest.v1.HelloResponse
-	(*RenewRequest)(nil),      // 3: byre.guest.v1.RenewRequest
-	(*RenewResponse)(nil),     // 4: byre.guest.v1.RenewResponse
-	(*Mount)(nil),             // 5: byre.guest.v1.Mount
-	(*Disk)(nil),              // 6: byre.guest.v1.Disk
-	(*Overlay)(nil),           // 7: byre.guest.v1.Overlay
-	(*Share)(nil),             // 8: byre.guest.v1.Share
-	(*Tmpfs)(nil),             // 9: byre.guest.v1.Tmpfs
-	(*Bind)(nil),              // 10: byre.guest.v1.Bind
-	(*MountRequest)(nil),      // 11: byre.guest.v1.MountRequest
-	(*MountResponse)(nil),     // 12: byre.guest.v1.MountResponse
-	(*UnmountRequest)(nil),    // 13: byre.guest.v1.UnmountRequest
-	(*UnmountResponse)(nil),   // 14: byre.guest.v1.UnmountResponse
-	(*Link)(nil),              // 15: byre.guest.v1.Link
-	(*HostEntry)(nil),         // 16: byre.guest.v1.HostEntry
-	(*NetworkRequest)(nil),    // 17: byre.guest.v1.NetworkRequest
-	(*NetworkResponse)(nil),   // 18: byre.guest.v1.NetworkResponse
-	(*WriteFileRequest)(nil),  // 19: byre.guest.v1.WriteFileRequest
-	(*WriteFileResponse)(nil), // 20: byre.guest.v1.WriteFileResponse
-	(*StatPathRequest)(nil),   // 21: byre.guest.v1.StatPathRequest
-	(*StatPathResponse)(nil),  // 22: byre.guest.v1.StatPathResponse
-	(*ArchiveRequest)(nil),    // 23: byre.guest.v1.ArchiveRequest
-	(*ArchiveResponse)(nil),   // 24: byre.guest.v1.ArchiveResponse
-	(*MemoryRequest)(nil),     // 25: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 26: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 27: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 28: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 29: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 30: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 31: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 32: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 33: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 34: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 35: byre.guest.v1.CreateOptions
-	nil,                       // 36: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
+	(*HelloRequest)(nil),      // 2: byre.guest.v1.HelloRequest
+	(*HelloResponse)(nil),     // 3: byre.guest.v1.HelloResponse
+	(*RenewRequest)(nil),      // 4: byre.guest.v1.RenewRequest
+	(*RenewResponse)(nil),     // 5: byre.guest.v1.RenewResponse
+	(*Mount)(nil),             // 6: byre.guest.v1.Mount
+	(*Disk)(nil),              // 7: byre.guest.v1.Disk
+	(*Overlay)(nil),           // 8: byre.guest.v1.Overlay
+	(*Share)(nil),             // 9: byre.guest.v1.Share
+	(*Tmpfs)(nil),             // 10: byre.guest.v1.Tmpfs
+	(*Bind)(nil),              // 11: byre.guest.v1.Bind
+	(*MountRequest)(nil),      // 12: byre.guest.v1.MountRequest
+	(*MountResponse)(nil),     // 13: byre.guest.v1.MountResponse
+	(*UnmountRequest)(nil),    // 14: byre.guest.v1.UnmountRequest
+	(*UnmountResponse)(nil),   // 15: byre.guest.v1.UnmountResponse
+	(*ReplayRequest)(nil),     // 16: byre.guest.v1.ReplayRequest
+	(*ReplayResponse)(nil),    // 17: byre.guest.v1.ReplayResponse
+	(*Change)(nil),            // 18: byre.guest.v1.Change
+	(*Link)(nil),              // 19: byre.guest.v1.Link
+	(*HostEntry)(nil),         // 20: byre.guest.v1.HostEntry
+	(*NetworkRequest)(nil),    // 21: byre.guest.v1.NetworkRequest
+	(*NetworkResponse)(nil),   // 22: byre.guest.v1.NetworkResponse
+	(*WriteFileRequest)(nil),  // 23: byre.guest.v1.WriteFileRequest
+	(*WriteFileResponse)(nil), // 24: byre.guest.v1.WriteFileResponse
+	(*StatPathRequest)(nil),   // 25: byre.guest.v1.StatPathRequest
+	(*StatPathResponse)(nil),  // 26: byre.guest.v1.StatPathResponse
+	(*ArchiveRequest)(nil),    // 27: byre.guest.v1.ArchiveRequest
+	(*ArchiveResponse)(nil),   // 28: byre.guest.v1.ArchiveResponse
+	(*MemoryRequest)(nil),     // 29: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 30: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 31: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 32: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 33: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 34: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 35: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 36: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 37: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 38: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 39: byre.guest.v1.CreateOptions
+	nil,                       // 40: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
-	6,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
-	7,  // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
-	8,  // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
-	9,  // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
-	10, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
+	7,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
+	8,  // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
+	9,  // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
+	10, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
+	11, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
 	0,  // 5: byre.guest.v1.Share.transport:type_name -> byre.guest.v1.Share.Transport
-	5,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
-	15, // 7: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
-	16, // 8: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	36, // 9: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
-	29, // 10: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	30, // 11: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
-	1,  // 12: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
-	3,  // 13: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
-	11, // 14: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
-	13, // 15: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
-	17, // 16: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
-	19, // 17: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
-	21, // 18: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
-	23, // 19: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
-	23, // 20: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
-	25, // 21: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	27, // 22: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	31, // 23: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	33, // 24: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	2,  // 25: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	4,  // 26: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	12, // 27: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	14, // 28: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	18, // 29: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	20, // 30: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	22, // 31: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	24, // 32: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	24, // 33: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	26, // 34: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	28, // 35: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	32, // 36: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	34, // 37: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	25, // [25:38] is the sub-list for method output_type
-	12, // [12:25] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	6,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
+	18, // 7: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
+	1,  // 8: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
+	19, // 9: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
+	20, // 10: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
+	40, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	33, // 12: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	34, // 13: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	2,  // 14: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
+	4,  // 15: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
+	12, // 16: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
+	14, // 17: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
+	16, // 18: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
+	21, // 19: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
+	23, // 20: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
+	25, // 21: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
+	27, // 22: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
+	27, // 23: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
+	29, // 24: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	31, // 25: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	35, // 26: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	37, // 27: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	3,  // 28: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	5,  // 29: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	13, // 30: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	15, // 31: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	17, // 32: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	22, // 33: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	24, // 34: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	26, // 35: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	28, // 36: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	28, // 37: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	30, // 38: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	32, // 39: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	36, // 40: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	38, // 41: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	28, // [28:42] is the sub-list for method output_type
+	14, // [14:28] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_guest_v1_guest_proto_init() }
@@ -2445,7 +2739,7 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Tmpfs)(nil),
 		(*Mount_Bind)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[27].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[30].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2454,8 +2748,8 @@ func file_guest_v1_guest_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   36,
+			NumEnums:      2,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -12,6 +12,7 @@ type GuestService interface {
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	Mount(context.Context, *MountRequest) (*MountResponse, error)
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
+	Replay(context.Context, *ReplayRequest) (*ReplayResponse, error)
 	ConfigureNetwork(context.Context, *NetworkRequest) (*NetworkResponse, error)
 	WriteFile(context.Context, *WriteFileRequest) (*WriteFileResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
@@ -66,6 +67,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.Unmount(ctx, &req)
+			},
+			"Replay": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ReplayRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Replay(ctx, &req)
 			},
 			"ConfigureNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req NetworkRequest
@@ -145,6 +153,7 @@ type GuestClient interface {
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	Mount(context.Context, *MountRequest) (*MountResponse, error)
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
+	Replay(context.Context, *ReplayRequest) (*ReplayResponse, error)
 	ConfigureNetwork(context.Context, *NetworkRequest) (*NetworkResponse, error)
 	WriteFile(context.Context, *WriteFileRequest) (*WriteFileResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
@@ -193,6 +202,14 @@ func (c *guestClient) Mount(ctx context.Context, req *MountRequest) (*MountRespo
 func (c *guestClient) Unmount(ctx context.Context, req *UnmountRequest) (*UnmountResponse, error) {
 	var resp UnmountResponse
 	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "Unmount", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) Replay(ctx context.Context, req *ReplayRequest) (*ReplayResponse, error) {
+	var resp ReplayResponse
+	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "Replay", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -57,6 +57,14 @@ func ContainerDir(id string) string { return RuntimeDir + "/containers/" + id }
 // MaxStreamName bounds a stream's name in bytes.
 const MaxStreamName = 128
 
+const (
+	// ReplayUID is the user of the host's changes: what has to be told of a
+	// change is told on the attach of this user (docs/protocol.md).
+	ReplayUID = 0x7ffffff0
+	// MaxChanges bounds the changes of one call of Replay.
+	MaxChanges = 512
+)
+
 const prefaceMagic = "byr1"
 
 // Preface starts every stream of the guest link: what the stream is for and

@@ -122,6 +122,7 @@ func (c *Container) provide(ctx context.Context, cfg CreateConfig) error {
 	if _, err := c.sandbox.link.guest.Mount(ctx, &guestapi.MountRequest{Mounts: mounts}); err != nil {
 		return fmt.Errorf("mount in the guest: %w", err)
 	}
+	c.follow()
 	for _, d := range c.disks {
 		d.mounted = true
 	}
@@ -212,7 +213,7 @@ func (c *Container) attachHostRoot(ctx context.Context, dir, root string, index 
 		return nil, err
 	}
 	shared, err := c.attachShares(ctx, []ShareSpec{{
-		Index: index, Source: dir, Dest: "/", ReadOnly: true, Cache: "loose",
+		Index: index, Source: dir, Dest: "/", ReadOnly: true, Cache: CacheLoose, Static: true,
 	}})
 	if err != nil {
 		return nil, err

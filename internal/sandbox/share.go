@@ -19,7 +19,9 @@ import (
 
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/hostfs"
+	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9/p9srv"
+	"byre.dev/byre/internal/p9/replay"
 )
 
 // shareMsize is the message size asked of v9fs: the most its fd transport takes.
@@ -33,6 +35,10 @@ type share struct {
 	// name is the opaque name that the guest knows it by.
 	name string
 	fs   *hostfs.FS
+	// root is fs's, referenced.
+	root p9srv.Node
+	// replay has the guest follow the host, nil where it caches nothing.
+	replay *replayer
 	// locks are the sandbox's: two shares may hold the same file.
 	locks *p9srv.Locks
 	// transport is how its bytes travel.
@@ -106,18 +112,27 @@ func (t *shareTable) list() []*share {
 
 // close ends the servers and closes the export.
 func (sh *share) close() error {
+	if sh.replay != nil {
+		sh.replay.stop()
+	}
 	sh.cancel()
 	sh.served.Wait()
-	return sh.fs.Close()
+	var err error
+	if sh.replay != nil {
+		err = sh.replay.close()
+	}
+	sh.root.Release()
+	return errors.Join(err, sh.fs.Close())
 }
 
 // serve answers 9P on conn until the share or the connection ends. The caller
 // has counted it in served.
 func (sh *share) serve(conn net.Conn) error {
 	defer sh.served.Done()
-	root := sh.fs.Root()
-	defer root.Release()
-	srv := &p9srv.Server{Root: root, Msize: shareMsize, Locks: sh.locks}
+	srv := &p9srv.Server{Root: sh.root, Msize: shareMsize, Locks: sh.locks}
+	if sh.replay != nil {
+		srv.Attach = sh.replay.tree.Attach
+	}
 	return srv.Serve(sh.ctx, conn)
 }
 
@@ -131,7 +146,7 @@ func (c *Container) attachShares(ctx context.Context, specs []ShareSpec) ([]*gue
 			return nil, fmt.Errorf("share %s for %s: %w", spec.Source, spec.Dest, err)
 		}
 		c.shares = append(c.shares, sh)
-		mounts = append(mounts, spec.guestShare(c.id, sh.name, sh.transport, shareMsize))
+		mounts = append(mounts, sh.spec.guestShare(c.id, sh.name, sh.transport, shareMsize))
 	}
 	return mounts, nil
 }
@@ -156,7 +171,8 @@ func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpe
 	if err != nil {
 		return nil, err
 	}
-	sh := &share{spec: spec, container: container, fs: fs, locks: &s.locks}
+	sh := &share{spec: spec, container: container, fs: fs, root: fs.Root(), locks: &s.locks}
+	s.chooseCache(sh)
 	sh.ctx, sh.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.shares.insert(sh)
 	conn, err := s.machine.AddPort(ctx, guestapi.SharePortPrefix+sh.name)
@@ -171,6 +187,38 @@ func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpe
 	sh.served.Add(1)
 	go s.logServe(sh, conn) // share.close waits for it by served
 	return sh, nil
+}
+
+// chooseCache has the guest cache the share if it can be told of what others
+// change in it, and not otherwise.
+func (s *Sandbox) chooseCache(sh *share) {
+	if sh.spec.Cache == CacheNone || sh.spec.Static {
+		return
+	}
+	sh.spec.Cache = CacheLoose
+	log := s.log.With("share", sh.spec.Source, "container", sh.container)
+	dir, err := watchedDir(sh.spec)
+	if err == nil {
+		sh.replay, err = newReplayer(dir, sh.root, sh.spec.File, log)
+	}
+	if err != nil {
+		sh.spec.Cache = CacheNone
+		log.Info("share is not cached: the host does not tell of changes to it", "err", err)
+	}
+}
+
+// follow has the guest, which has mounted the container's shares, be told of
+// what the host changes in them.
+func (c *Container) follow() {
+	for _, sh := range c.shares {
+		if sh.replay == nil {
+			continue
+		}
+		target := shareDir(c.id, sh.spec.Index)
+		sh.replay.start(func(ctx context.Context, steps []*replay.Step) ([]linux.Errno, error) {
+			return c.sandbox.replaySteps(ctx, target, steps)
+		})
+	}
 }
 
 func (t *shareTable) setTransport(sh *share, tr guestapi.Share_Transport) {

@@ -61,8 +61,12 @@ type ShareSpec struct {
 	// File is true for a single file.
 	File     bool
 	ReadOnly bool
-	// Cache is v9fs' cache mode: "loose" or "none".
+	// Cache is v9fs' cache mode: CacheNone, or anything else for CacheLoose
+	// where the host can tell the guest of changes and CacheNone elsewhere.
 	Cache string
+	// Static says that nobody changes what is shared: it is cached, and no
+	// changes are told.
+	Static bool
 	// UID and GID, when not nil, own in the guest what is the user's.
 	UID, GID *uint32
 	// User is the number of the user that the container's process is to run
@@ -70,6 +74,13 @@ type ShareSpec struct {
 	// where the user is not root.
 	User uint32
 }
+
+// Cache modes of v9fs. With CacheLoose the guest holds names, attributes and
+// contents and is told of what others change; with CacheNone it asks each time.
+const (
+	CacheLoose = "loose"
+	CacheNone  = "none"
+)
 
 // shareDir is where a container's share is mounted in the guest.
 func shareDir(id string, index int) string {

@@ -68,7 +68,7 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	if !src.Dir && !src.Regular {
 		return m, refuse(name, "bind source %s is a %s: only directories and regular files can be shared with a machine", m.Source, src.Kind)
 	}
-	share := ShareSpec{Index: len(c.out.Shares), Source: m.Source, Dest: m.Destination, File: src.Regular, Cache: "loose"}
+	share := ShareSpec{Index: len(c.out.Shares), Source: m.Source, Dest: m.Destination, File: src.Regular, Cache: CacheLoose}
 	options, err := bindOptions(name, m.Options, &share)
 	if err != nil {
 		return m, err
@@ -136,11 +136,13 @@ func bindOptions(name string, options []string, share *ShareSpec) ([]string, err
 	return out, nil
 }
 
-// guestShare describes a share's mount to the guest.
+// guestShare describes a share's mount to the guest. One that follows the host
+// is mounted writable, since what the host does is repeated on it: the server
+// refuses changes, and the container's bind is read-only by its own option.
 func (s ShareSpec) guestShare(id, portName string, transport guestapi.Share_Transport, msize uint32) *guestapi.Mount {
 	return &guestapi.Mount{
 		Target:   shareDir(id, s.Index),
-		ReadOnly: s.ReadOnly,
+		ReadOnly: s.ReadOnly && (s.Static || s.Cache == CacheNone),
 		Source: &guestapi.Mount_Share{Share: &guestapi.Share{
 			Name: portName, Transport: transport, Cache: s.Cache, Msize: msize, PosixAcl: true,
 		}},

@@ -22,6 +22,8 @@ import (
 // shared is the state directory that most scripts use.
 var shared struct {
 	bin, root, home, image string
+	// tools is a directory of programs for containers, built of test/e2e.
+	tools string
 }
 
 func TestMain(m *testing.M) {
@@ -64,6 +66,12 @@ func setUp() error {
 		return err
 	}
 	shared.home = filepath.Join(shared.root, "home")
+	shared.tools = filepath.Join(shared.root, "tools")
+	build := exec.Command("go", "build", "-o", shared.tools+string(filepath.Separator), "./inotify")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the tools: %w: %s", err, out)
+	}
 	shared.image = filepath.Join(shared.root, "busybox.tar")
 	mk := exec.Command(filepath.Join("..", "..", "build", "busybox-image"), shared.image)
 	if out, err := mk.CombinedOutput(); err != nil {
@@ -99,6 +107,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BYRE_HOME", shared.home)
 			env.Setenv("BYRE_BIN", shared.bin)
 			env.Setenv("BUSYBOX_IMAGE", shared.image)
+			env.Setenv("TOOLS", shared.tools)
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
 			env.Setenv("PATH", shared.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("DOCKER_HOST", "unix://"+filepath.Join(shared.home, "docker.sock"))

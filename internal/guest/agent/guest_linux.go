@@ -51,6 +51,12 @@ func (s *session) Unmount(ctx context.Context, r *guestapi.UnmountRequest) (*gue
 	return &guestapi.UnmountResponse{}, s.mounts.Unmount(ctx, r.Targets, r.Sync)
 }
 
+// Replay repeats the host's changes to a share.
+func (s *session) Replay(_ context.Context, r *guestapi.ReplayRequest) (*guestapi.ReplayResponse, error) {
+	errnos, err := s.mounts.Replay(r.Target, r.Changes)
+	return &guestapi.ReplayResponse{Errnos: errnos}, err
+}
+
 // ConfigureNetwork sets up links, addresses, routes and files.
 func (s *session) ConfigureNetwork(ctx context.Context, r *guestapi.NetworkRequest) (*guestapi.NetworkResponse, error) {
 	return &guestapi.NetworkResponse{}, netcfg.Configure(ctx, r)

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command inotify prints the inotify events of the paths given, one a line,
+// until it is killed:
+//
+//	/src/name CREATE
+//	/src/old MOVED_FROM 1
+//	/src/new MOVED_TO 1
+//
+// Cookies of renames are numbered in the order of their coming. With -t every
+// line starts with the time in milliseconds since 1970. End-to-end tests run
+// it in containers: busybox has no such applet everywhere.
+package main
