@@ -154,6 +154,10 @@ func (s *Sandbox) takeBack(ctx context.Context, have, available uint64) {
 	if err := s.machine.SetMemory(ctx, want); err != nil {
 		s.log.Debug("machine keeps its memory", "have", have, "want", want, "err", err)
 	}
+	// The guest's limits follow when it is asked.
+	if _, err := s.Memory(ctx); err != nil {
+		s.log.Debug("guest not asked for its memory", "err", err)
+	}
 }
 
 // shrunk is what a machine needs that has so much memory and so much of it

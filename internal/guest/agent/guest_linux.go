@@ -86,9 +86,14 @@ func (s *session) WriteFile(_ context.Context, r *guestapi.WriteFileRequest) (*g
 	return &guestapi.WriteFileResponse{}, nil
 }
 
-// Memory reports the machine's memory.
+// Memory reports the machine's memory. The host asks after it has changed it, so
+// this is where the containers' soft limit follows.
 func (s *session) Memory(context.Context, *guestapi.MemoryRequest) (*guestapi.MemoryResponse, error) {
-	return readMemory()
+	m, err := readMemory()
+	if err != nil {
+		return nil, err
+	}
+	return m, s.memory.follow(m)
 }
 
 func readMemory() (*guestapi.MemoryResponse, error) {

@@ -33,6 +33,10 @@ type memoryWatch struct {
 	stop chan struct{}
 	once sync.Once
 	wg   sync.WaitGroup
+
+	mu sync.Mutex
+	// armed is the machine's memory when the soft limit was set. Guarded by mu.
+	armed uint64
 }
 
 const (
@@ -68,12 +72,31 @@ func watchMemory(send func(*guestapi.Event), log *slog.Logger) (*memoryWatch, er
 // reserve is what is kept free of the containers' memory.
 func reserve(total uint64) uint64 { return max(memoryReserveMin, total/16) }
 
-// arm sets the soft limit by what is in use and available now.
+// follow sets the soft limit anew when the machine has more or less memory than
+// it was set for: the host adds and takes memory block by block, and behind the
+// answer that was waited for.
+func (w *memoryWatch) follow(m *guestapi.MemoryResponse) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m.Total == w.armed {
+		return nil
+	}
+	return w.armLocked(m)
+}
+
 func (w *memoryWatch) arm() error {
 	m, err := readMemory()
 	if err != nil {
 		return err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.armLocked(m)
+}
+
+// armLocked sets the soft limit by what the containers use and what nobody
+// does; page cache of theirs is in the first alone.
+func (w *memoryWatch) armLocked(m *guestapi.MemoryResponse) error {
 	b, err := os.ReadFile(containersCgroup + "/memory.current")
 	if err != nil {
 		return fmt.Errorf("read containers' memory: %w", err)
@@ -82,8 +105,12 @@ func (w *memoryWatch) arm() error {
 	if err != nil {
 		return fmt.Errorf("read containers' memory: %w", err)
 	}
-	high := max(used, used+m.Available-min(m.Available, reserve(m.Total)))
-	return setHigh(strconv.FormatUint(max(high, memoryReserveMin), 10))
+	high := used + m.Free - min(m.Free, reserve(m.Total))
+	if err := setHigh(strconv.FormatUint(max(high, memoryReserveMin), 10)); err != nil {
+		return err
+	}
+	w.armed = m.Total
+	return nil
 }
 
 func setHigh(v string) error {
@@ -114,8 +141,9 @@ func (w *memoryWatch) reached() error {
 	if err != nil {
 		return err
 	}
-	if m.Available > 2*reserve(m.Total) { // page cache that the kernel trims
-		return nil
+	if m.Available > 2*reserve(m.Total) {
+		// Page cache that the kernel trims, or memory that came late.
+		return w.follow(m)
 	}
 	w.send(&guestapi.Event{Event: &guestapi.Event_MemoryLow{
 		MemoryLow: &guestapi.MemoryLow{Total: m.Total, Available: m.Available},
