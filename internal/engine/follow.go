@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"byre.dev/byre/internal/engine/task"
+	"byre.dev/byre/internal/shimapi"
 )
 
 // drainPatience is how long output may fail to come after the end of a process
@@ -37,7 +38,7 @@ func (e *Engine) awaitExit(c *Container) (task.Exit, error) {
 	for attempt := 0; ; attempt++ {
 		exit, err := e.tasks.Wait(e.ctx, c.id, "")
 		if err == nil {
-			return exit, nil
+			return e.outcome(c, exit)
 		}
 		if e.ctx.Err() != nil {
 			return lost, err
@@ -45,7 +46,7 @@ func (e *Engine) awaitExit(c *Container) (task.Exit, error) {
 		st, statusErr := e.tasks.Status(e.ctx, c.id)
 		switch {
 		case statusErr == nil && st.Exit != nil:
-			return *st.Exit, nil
+			return e.outcome(c, *st.Exit)
 		case errdefs.IsNotFound(statusErr), attempt == 5:
 			return lost, fmt.Errorf("the container's machine is gone: %w", errors.Join(err, statusErr))
 		}
@@ -54,6 +55,30 @@ func (e *Engine) awaitExit(c *Container) (task.Exit, error) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// outcomeWait bounds the question of how a container ended.
+const outcomeWait = 5 * time.Second
+
+// outcome adds what the container's shim knows of its end. A shim that is gone
+// has nothing to add: the exit stands.
+func (e *Engine) outcome(c *Container, exit task.Exit) (task.Exit, error) {
+	ctx, cancel := context.WithTimeout(e.ctx, outcomeWait)
+	defer cancel()
+	var r *shimapi.OutcomeResponse
+	err := e.callShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) (err error) {
+		r, err = shim.Outcome(ctx, &shimapi.OutcomeRequest{ContainerId: c.id})
+		return err
+	})
+	if err != nil {
+		c.log.Warn("how the container ended is not known in full", "err", err)
+		return exit, nil
+	}
+	exit.OOMKilled = r.GetOomKilled()
+	if reason := r.GetMachineError(); reason != "" {
+		return exit, errors.New(reason)
+	}
+	return exit, nil
 }
 
 // ended takes note of the end of a run and clears it away.
@@ -69,6 +94,9 @@ func (e *Engine) ended(c *Container, run *run, exit task.Exit, cause error) {
 		c.log.Warn("streams not closed", "err", err)
 	}
 	restart := e.willRestart(c, exit)
+	if exit.OOMKilled {
+		e.publish(c, events.ActionOOM, nil)
+	}
 	c.noteExit(exit, cause, restart)
 	e.publish(c, events.ActionDie, map[string]string{
 		"exitCode": fmt.Sprint(exit.Code), "execDuration": fmt.Sprint(int(time.Since(c.snapshot().State.StartedAt).Seconds())),
@@ -99,7 +127,7 @@ func (c *Container) noteExit(exit task.Exit, cause error, restart bool) {
 	err := c.updateLocked(func(r *Record) {
 		r.State.Running, r.State.Restarting = restart, restart
 		r.State.Paused, r.State.PID = false, 0
-		r.State.ExitCode, r.State.Finished = exit.Code, exit.At
+		r.State.ExitCode, r.State.Finished, r.State.OOMKilled = exit.Code, exit.At, exit.OOMKilled
 		if cause != nil {
 			r.State.Error = cause.Error()
 		}

@@ -64,9 +64,11 @@ func (s *Sandbox) Create(ctx context.Context, cfg CreateConfig) (_ *Container, p
 	if err := s.register(c); err != nil {
 		return nil, 0, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, createWait, errNotCreated)
+	defer cancel()
 	defer func() {
 		if err != nil {
-			err = s.Explain(err)
+			err = s.explainCreate(ctx, err)
 			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
 			defer cancel()
 			if rerr := c.Release(undo); rerr != nil {
@@ -86,6 +88,21 @@ func (s *Sandbox) Create(ctx context.Context, cfg CreateConfig) (_ *Container, p
 		return nil, 0, err
 	}
 	return c, pid, nil
+}
+
+// createWait bounds all that the guest does for a container until it is created.
+// It takes a fraction of a second; a host that is short of everything gets time.
+const createWait = 2 * time.Minute
+
+var errNotCreated = fmt.Errorf("the guest did not create the container within %v", createWait)
+
+// explainCreate says why a creation failed, with the console's end when the
+// guest did not answer in time or its machine has ended.
+func (s *Sandbox) explainCreate(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errNotCreated) {
+		return withConsole(fmt.Errorf("%w: %w", err, errNotCreated), s.machine)
+	}
+	return s.Explain(err)
 }
 
 func (s *Sandbox) register(c *Container) error {

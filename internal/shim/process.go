@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"byre.dev/byre/internal/shimapi"
 )
 
 // exit is how a process ended.
@@ -52,6 +54,9 @@ type process struct {
 	// inputEnded is true once the input was ended, be it before there are
 	// streams.
 	inputEnded bool
+	// oomKilled and machineError are what Outcome tells of a first process.
+	oomKilled    bool
+	machineError string
 }
 
 func newProcess(container, exec, bundle string, io stdio) *process {
@@ -190,6 +195,24 @@ func (p *process) endInput() {
 	if p.streams != nil {
 		p.streams.finishInput()
 	}
+}
+
+func (p *process) noteOOM() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.oomKilled = true
+}
+
+func (p *process) noteMachineError(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.machineError = err.Error()
+}
+
+func (p *process) outcome() *shimapi.OutcomeResponse {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &shimapi.OutcomeResponse{OomKilled: p.oomKilled, MachineError: p.machineError}
 }
 
 func (p *process) takeStreams() *streams {

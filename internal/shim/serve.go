@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	eventsapi "github.com/containerd/containerd/api/events"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
 
@@ -86,7 +85,7 @@ func newService(c *call, log *slog.Logger, exit func()) *Service {
 	s.exit = func() { once.Do(exit) }
 	s.claim = &claim{
 		cfg: c.cfg, id: c.id, bundle: c.bundle, timeline: sandbox.NewTimeline(c.began), log: log,
-		onOOM: func(id string) { s.events.publish(&eventsapi.TaskOOM{ContainerID: id}) },
+		onOOM: s.oomKilled,
 	}
 	return s
 }

@@ -154,6 +154,7 @@ func (s *Service) watch(sb *sandbox.Sandbox, p *process) {
 		e := exit{status: killed, at: time.Now()}
 		if err == nil {
 			e = exit{status: r.GetExitStatus(), at: r.GetExitedAt().AsTime()}
+			s.askForOOM(sb, p, e)
 		} else {
 			s.lost(sb, p, err)
 		}
@@ -182,7 +183,9 @@ func (s *Service) lost(sb *sandbox.Sandbox, p *process, err error) {
 	case <-sb.Done():
 	case <-time.After(lostWait):
 	}
-	s.log.Error("process ended with its machine", "task", p.container, "exec", p.exec, "err", sb.Explain(err))
+	err = sb.Explain(err)
+	p.noteMachineError(fmt.Errorf("the container's machine ended: %w", err))
+	s.log.Error("process ended with its machine", "task", p.container, "exec", p.exec, "err", err)
 	s.work.Go(func() {
 		if err := sb.Close(); err != nil {
 			s.log.Error("machine not released in full", "err", err)

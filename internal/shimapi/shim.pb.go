@@ -457,6 +457,105 @@ func (x *ConsoleResponse) GetTail() []byte {
 	return nil
 }
 
+type OutcomeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeRequest) Reset() {
+	*x = OutcomeRequest{}
+	mi := &file_shim_v1_shim_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeRequest) ProtoMessage() {}
+
+func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
+func (*OutcomeRequest) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OutcomeRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type OutcomeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kernel killed a process of the container for want of memory.
+	OomKilled bool `protobuf:"varint,1,opt,name=oom_killed,json=oomKilled,proto3" json:"oom_killed,omitempty"`
+	// Why the machine ended under the container; empty when it did not. The
+	// text may quote the guest, escaped.
+	MachineError  string `protobuf:"bytes,2,opt,name=machine_error,json=machineError,proto3" json:"machine_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeResponse) Reset() {
+	*x = OutcomeResponse{}
+	mi := &file_shim_v1_shim_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeResponse) ProtoMessage() {}
+
+func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
+func (*OutcomeResponse) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OutcomeResponse) GetOomKilled() bool {
+	if x != nil {
+		return x.OomKilled
+	}
+	return false
+}
+
+func (x *OutcomeResponse) GetMachineError() string {
+	if x != nil {
+		return x.MachineError
+	}
+	return ""
+}
+
 type StatPathRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -467,7 +566,7 @@ type StatPathRequest struct {
 
 func (x *StatPathRequest) Reset() {
 	*x = StatPathRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[6]
+	mi := &file_shim_v1_shim_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +578,7 @@ func (x *StatPathRequest) String() string {
 func (*StatPathRequest) ProtoMessage() {}
 
 func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[6]
+	mi := &file_shim_v1_shim_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +591,7 @@ func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathRequest.ProtoReflect.Descriptor instead.
 func (*StatPathRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{6}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StatPathRequest) GetContainerId() string {
@@ -523,7 +622,7 @@ type StatPathResponse struct {
 
 func (x *StatPathResponse) Reset() {
 	*x = StatPathResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[7]
+	mi := &file_shim_v1_shim_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +634,7 @@ func (x *StatPathResponse) String() string {
 func (*StatPathResponse) ProtoMessage() {}
 
 func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[7]
+	mi := &file_shim_v1_shim_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +647,7 @@ func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathResponse.ProtoReflect.Descriptor instead.
 func (*StatPathResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{7}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StatPathResponse) GetName() string {
@@ -596,7 +695,7 @@ type ReadArchiveRequest struct {
 
 func (x *ReadArchiveRequest) Reset() {
 	*x = ReadArchiveRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	mi := &file_shim_v1_shim_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +707,7 @@ func (x *ReadArchiveRequest) String() string {
 func (*ReadArchiveRequest) ProtoMessage() {}
 
 func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	mi := &file_shim_v1_shim_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +720,7 @@ func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ReadArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{8}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReadArchiveRequest) GetContainerId() string {
@@ -647,7 +746,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	mi := &file_shim_v1_shim_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +758,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	mi := &file_shim_v1_shim_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +771,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{9}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ArchiveChunk) GetData() []byte {
@@ -696,7 +795,7 @@ type WriteArchiveTarget struct {
 
 func (x *WriteArchiveTarget) Reset() {
 	*x = WriteArchiveTarget{}
-	mi := &file_shim_v1_shim_proto_msgTypes[10]
+	mi := &file_shim_v1_shim_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +807,7 @@ func (x *WriteArchiveTarget) String() string {
 func (*WriteArchiveTarget) ProtoMessage() {}
 
 func (x *WriteArchiveTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[10]
+	mi := &file_shim_v1_shim_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +820,7 @@ func (x *WriteArchiveTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveTarget.ProtoReflect.Descriptor instead.
 func (*WriteArchiveTarget) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{10}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WriteArchiveTarget) GetContainerId() string {
@@ -763,7 +862,7 @@ type WriteArchiveChunk struct {
 
 func (x *WriteArchiveChunk) Reset() {
 	*x = WriteArchiveChunk{}
-	mi := &file_shim_v1_shim_proto_msgTypes[11]
+	mi := &file_shim_v1_shim_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +874,7 @@ func (x *WriteArchiveChunk) String() string {
 func (*WriteArchiveChunk) ProtoMessage() {}
 
 func (x *WriteArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[11]
+	mi := &file_shim_v1_shim_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +887,7 @@ func (x *WriteArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveChunk.ProtoReflect.Descriptor instead.
 func (*WriteArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{11}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WriteArchiveChunk) GetTarget() *WriteArchiveTarget {
@@ -814,7 +913,7 @@ type WriteArchiveResponse struct {
 
 func (x *WriteArchiveResponse) Reset() {
 	*x = WriteArchiveResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[12]
+	mi := &file_shim_v1_shim_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +925,7 @@ func (x *WriteArchiveResponse) String() string {
 func (*WriteArchiveResponse) ProtoMessage() {}
 
 func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[12]
+	mi := &file_shim_v1_shim_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +938,7 @@ func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveResponse.ProtoReflect.Descriptor instead.
 func (*WriteArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{12}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WriteArchiveResponse) GetBytes() uint64 {
@@ -859,7 +958,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[13]
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +970,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[13]
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +983,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{13}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -910,7 +1009,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[14]
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1021,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[14]
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1034,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{14}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -986,7 +1085,13 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\ttransport\x18\x06 \x01(\tR\ttransport\"\x10\n" +
 	"\x0eConsoleRequest\"%\n" +
 	"\x0fConsoleResponse\x12\x12\n" +
-	"\x04tail\x18\x01 \x01(\fR\x04tail\"H\n" +
+	"\x04tail\x18\x01 \x01(\fR\x04tail\"3\n" +
+	"\x0eOutcomeRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"U\n" +
+	"\x0fOutcomeResponse\x12\x1d\n" +
+	"\n" +
+	"oom_killed\x18\x01 \x01(\bR\toomKilled\x12#\n" +
+	"\rmachine_error\x18\x02 \x01(\tR\fmachineError\"H\n" +
 	"\x0fStatPathRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\x8a\x01\n" +
@@ -1018,10 +1123,11 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x06memory\x18\x02 \x01(\bR\x06memory\"-\n" +
 	"\fTrimResponse\x12\x1d\n" +
 	"\n" +
-	"disk_bytes\x18\x01 \x01(\x04R\tdiskBytes2\xbd\x03\n" +
+	"disk_bytes\x18\x01 \x01(\x04R\tdiskBytes2\x85\x04\n" +
 	"\x04Shim\x12=\n" +
 	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12F\n" +
-	"\aConsole\x12\x1c.byre.shim.v1.ConsoleRequest\x1a\x1d.byre.shim.v1.ConsoleResponse\x12I\n" +
+	"\aConsole\x12\x1c.byre.shim.v1.ConsoleRequest\x1a\x1d.byre.shim.v1.ConsoleResponse\x12F\n" +
+	"\aOutcome\x12\x1c.byre.shim.v1.OutcomeRequest\x1a\x1d.byre.shim.v1.OutcomeResponse\x12I\n" +
 	"\bStatPath\x12\x1d.byre.shim.v1.StatPathRequest\x1a\x1e.byre.shim.v1.StatPathResponse\x12M\n" +
 	"\vReadArchive\x12 .byre.shim.v1.ReadArchiveRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12U\n" +
 	"\fWriteArchive\x12\x1f.byre.shim.v1.WriteArchiveChunk\x1a\".byre.shim.v1.WriteArchiveResponse(\x01\x12=\n" +
@@ -1039,7 +1145,7 @@ func file_shim_v1_shim_proto_rawDescGZIP() []byte {
 	return file_shim_v1_shim_proto_rawDescData
 }
 
-var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_shim_v1_shim_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: byre.shim.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: byre.shim.v1.InfoResponse
@@ -1047,34 +1153,38 @@ var file_shim_v1_shim_proto_goTypes = []any{
 	(*Share)(nil),                // 3: byre.shim.v1.Share
 	(*ConsoleRequest)(nil),       // 4: byre.shim.v1.ConsoleRequest
 	(*ConsoleResponse)(nil),      // 5: byre.shim.v1.ConsoleResponse
-	(*StatPathRequest)(nil),      // 6: byre.shim.v1.StatPathRequest
-	(*StatPathResponse)(nil),     // 7: byre.shim.v1.StatPathResponse
-	(*ReadArchiveRequest)(nil),   // 8: byre.shim.v1.ReadArchiveRequest
-	(*ArchiveChunk)(nil),         // 9: byre.shim.v1.ArchiveChunk
-	(*WriteArchiveTarget)(nil),   // 10: byre.shim.v1.WriteArchiveTarget
-	(*WriteArchiveChunk)(nil),    // 11: byre.shim.v1.WriteArchiveChunk
-	(*WriteArchiveResponse)(nil), // 12: byre.shim.v1.WriteArchiveResponse
-	(*TrimRequest)(nil),          // 13: byre.shim.v1.TrimRequest
-	(*TrimResponse)(nil),         // 14: byre.shim.v1.TrimResponse
+	(*OutcomeRequest)(nil),       // 6: byre.shim.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),      // 7: byre.shim.v1.OutcomeResponse
+	(*StatPathRequest)(nil),      // 8: byre.shim.v1.StatPathRequest
+	(*StatPathResponse)(nil),     // 9: byre.shim.v1.StatPathResponse
+	(*ReadArchiveRequest)(nil),   // 10: byre.shim.v1.ReadArchiveRequest
+	(*ArchiveChunk)(nil),         // 11: byre.shim.v1.ArchiveChunk
+	(*WriteArchiveTarget)(nil),   // 12: byre.shim.v1.WriteArchiveTarget
+	(*WriteArchiveChunk)(nil),    // 13: byre.shim.v1.WriteArchiveChunk
+	(*WriteArchiveResponse)(nil), // 14: byre.shim.v1.WriteArchiveResponse
+	(*TrimRequest)(nil),          // 15: byre.shim.v1.TrimRequest
+	(*TrimResponse)(nil),         // 16: byre.shim.v1.TrimResponse
 }
 var file_shim_v1_shim_proto_depIdxs = []int32{
 	2,  // 0: byre.shim.v1.InfoResponse.stages:type_name -> byre.shim.v1.Stage
 	3,  // 1: byre.shim.v1.InfoResponse.shares:type_name -> byre.shim.v1.Share
-	10, // 2: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
+	12, // 2: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
 	0,  // 3: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
 	4,  // 4: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
-	6,  // 5: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
-	8,  // 6: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
-	11, // 7: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
-	13, // 8: byre.shim.v1.Shim.Trim:input_type -> byre.shim.v1.TrimRequest
-	1,  // 9: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
-	5,  // 10: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
-	7,  // 11: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
-	9,  // 12: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
-	12, // 13: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
-	14, // 14: byre.shim.v1.Shim.Trim:output_type -> byre.shim.v1.TrimResponse
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
+	6,  // 5: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
+	8,  // 6: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
+	10, // 7: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
+	13, // 8: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
+	15, // 9: byre.shim.v1.Shim.Trim:input_type -> byre.shim.v1.TrimRequest
+	1,  // 10: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
+	5,  // 11: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
+	7,  // 12: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
+	9,  // 13: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
+	11, // 14: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
+	14, // 15: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
+	16, // 16: byre.shim.v1.Shim.Trim:output_type -> byre.shim.v1.TrimResponse
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -1091,7 +1201,7 @@ func file_shim_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_v1_shim_proto_rawDesc), len(file_shim_v1_shim_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -10,6 +10,7 @@ import (
 type ShimService interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
+	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest, Shim_ReadArchiveServer) error
 	WriteArchive(context.Context, Shim_WriteArchiveServer) (*WriteArchiveResponse, error)
@@ -63,6 +64,13 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				}
 				return svc.Console(ctx, &req)
 			},
+			"Outcome": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req OutcomeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Outcome(ctx, &req)
+			},
 			"StatPath": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req StatPathRequest
 				if err := unmarshal(&req); err != nil {
@@ -104,6 +112,7 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 type ShimClient interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
+	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest) (Shim_ReadArchiveClient, error)
 	WriteArchive(context.Context) (Shim_WriteArchiveClient, error)
@@ -131,6 +140,14 @@ func (c *shimClient) Info(ctx context.Context, req *InfoRequest) (*InfoResponse,
 func (c *shimClient) Console(ctx context.Context, req *ConsoleRequest) (*ConsoleResponse, error) {
 	var resp ConsoleResponse
 	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Console", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *shimClient) Outcome(ctx context.Context, req *OutcomeRequest) (*OutcomeResponse, error) {
+	var resp OutcomeResponse
+	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Outcome", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -125,6 +125,9 @@ type Exit struct {
 	Code int
 	// At is when it ended.
 	At time.Time
+	// OOMKilled says that the kernel killed a process of the container for want
+	// of memory. It is the engine's to fill in.
+	OOMKilled bool
 }
 
 // Wait waits for the end of a process.
