@@ -67,7 +67,7 @@ sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm guestimage di
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi hostproc
 ctrd: snapshot lockfile shimapi
-engine: usernet shimapi
+engine: usernet shimapi watch
 dockerapi: engine
 moby: sandbox usernet
 daemon: ctrd engine dockerapi localsock lockfile home usernet

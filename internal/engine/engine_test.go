@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
 	"byre.dev/byre/internal/engine/logs"
@@ -125,6 +127,30 @@ func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 	}
 	if m, err := e.parseBind(dir + ":/b"); err != nil || m.settings() != nil {
 		t.Errorf("settings %v, error %v", m.settings(), err)
+	}
+}
+
+func TestAConsistentMountIsNotCachedAndInspectSaysSo(t *testing.T) {
+	e, dir := new(Engine), t.TempDir()
+	for mode, want := range map[string]string{"": "", "cached": "cached", "ro,delegated": "ro,delegated", "ro,consistent": "ro,consistent,cache=none"} {
+		m, err := e.parseBind(dir + ":/b:" + mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		none := m.settings() != nil && m.settings().Cache == "none"
+		if none != m.Consistent || none != strings.Contains(want, "none") {
+			t.Errorf("%q: settings %+v", mode, m.settings())
+		}
+		if got := mountPoints(Record{Mounts: []Mount{m}})[0].Mode; got != want {
+			t.Errorf("%q: inspect says %q, want %q", mode, got, want)
+		}
+	}
+	m, err := e.resolveMount(mount.Mount{Type: mount.TypeBind, Source: dir, Target: "/b", Consistency: mount.ConsistencyFull})
+	if err != nil || !m.Consistent {
+		t.Errorf("a mount that is to be consistent is %+v, %v", m, err)
+	}
+	if _, err := e.resolveMount(mount.Mount{Type: mount.TypeBind, Source: dir, Target: "/b", Consistency: "odd"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("an unknown consistency: %v", err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+
+	"byre.dev/byre/internal/watch"
 )
 
 // Inspect describes a container; size says whether to measure it.
@@ -53,6 +55,10 @@ func mountPoints(r Record) []container.MountPoint {
 	for _, m := range r.Mounts {
 		p := container.MountPoint{
 			Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly,
+		}
+		if m.Type == mount.TypeBind && (m.Consistent || watch.Supported(m.Source) != nil) {
+			// The guest caches what it can be told of changes to.
+			p.Mode = strings.TrimPrefix(p.Mode+",cache=none", ",")
 		}
 		switch m.Type {
 		case mount.TypeVolume:

@@ -129,7 +129,9 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 	noCopy := false
 	for o := range strings.SplitSeq(mode, ",") {
 		switch o {
-		case "", "rw", "rprivate", "private", "consistent", "cached", "delegated":
+		case "", "rw", "rprivate", "private", "cached", "delegated":
+		case "consistent":
+			m.Consistent = true
 		case "ro":
 			m.ReadOnly = true
 		case "nocopy":
@@ -151,7 +153,7 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 	}
 	if !filepath.IsAbs(source) {
 		v, err := e.volumeMount(source, m.Destination, nil)
-		v.Mode, v.ReadOnly, v.UID, v.GID = mode, m.ReadOnly, m.UID, m.GID
+		v.Mode, v.ReadOnly, v.UID, v.GID, v.Consistent = mode, m.ReadOnly, m.UID, m.GID, m.Consistent
 		return v, err
 	}
 	if noCopy {
@@ -183,14 +185,17 @@ func (m *Mount) setOwner(option string) (bool, error) {
 
 // settings are what the shim is told about the mount, nil if nothing.
 func (m *Mount) settings() *shimapi.Mount {
-	if m.UID == nil {
+	if m.UID == nil && !m.Consistent {
 		return nil
 	}
-	gid := m.GID
-	if gid == nil {
-		gid = m.UID
+	s := &shimapi.Mount{UID: m.UID, GID: m.GID}
+	if s.GID == nil {
+		s.GID = m.UID
 	}
-	return &shimapi.Mount{UID: m.UID, GID: gid}
+	if m.Consistent {
+		s.Cache = "none"
+	}
+	return s
 }
 
 func isFile(p string) bool {
@@ -223,6 +228,13 @@ func splitBind(b string) (source, dest, mode string, err error) {
 // resolveMount reads --mount.
 func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
 	r := Mount{Type: m.Type, Destination: path.Clean(m.Target), ReadOnly: m.ReadOnly}
+	switch m.Consistency {
+	case "", mount.ConsistencyDefault, mount.ConsistencyCached, mount.ConsistencyDelegated:
+	case mount.ConsistencyFull:
+		r.Consistent = true
+	default:
+		return r, invalid("invalid mount config for type %q: consistency %q", m.Type, m.Consistency)
+	}
 	if m.Target == "" {
 		return r, invalid("invalid mount config for type %q: field Target must not be empty", m.Type)
 	}
@@ -235,7 +247,7 @@ func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
 			labels = m.VolumeOptions.Labels
 		}
 		v, err := e.volumeMount(m.Source, r.Destination, labels)
-		v.ReadOnly = m.ReadOnly
+		v.ReadOnly, v.Consistent = m.ReadOnly, r.Consistent
 		return v, err
 	}
 	return tmpfsMount(r, m)

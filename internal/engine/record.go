@@ -99,6 +99,8 @@ type Mount struct {
 	// UID and GID, where not nil, own in the container what belongs to the user
 	// on the host; GID nil is the number of UID.
 	UID, GID *uint32 `json:",omitempty"`
+	// Consistent says that the guest caches nothing of the share.
+	Consistent bool `json:",omitempty"`
 }
 
 // Attached is a container's connection to its network.

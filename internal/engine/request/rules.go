@@ -105,11 +105,10 @@ func resourceRules(prefix string) []Rule {
 
 func mountRules() []Rule {
 	m := "HostConfig.Mounts."
-	rules := honored(m+"Source", m+"Target", m+"ReadOnly", m+"BindOptions.NonRecursive", m+"BindOptions.CreateMountpoint",
+	rules := honored(m+"Source", m+"Target", m+"ReadOnly", m+"BindOptions.NonRecursive", m+"BindOptions.CreateMountpoint", m+"Consistency",
 		m+"VolumeOptions.NoCopy", m+"VolumeOptions.Labels", m+"TmpfsOptions.SizeBytes", m+"TmpfsOptions.Mode", m+"TmpfsOptions.Options")
 	return append(rules,
 		Rule{Field: m + "Type", Verdict: Partly, Why: "the types of mounts are bind, volume and tmpfs", Allow: oneOf(mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs)},
-		Rule{Field: m + "Consistency", Verdict: Harmless, Why: "a share is always consistent"},
 		Rule{Field: m + "BindOptions.Propagation", Verdict: Partly, Why: "mounts do not propagate between host and guest, the mode is rprivate", Allow: oneOf(mount.PropagationRPrivate, mount.PropagationPrivate)},
 		Rule{Field: m + "BindOptions.ReadOnlyNonRecursive", Verdict: Refused, Why: "a read-only share is read-only all the way down"},
 		Rule{Field: m + "BindOptions.ReadOnlyForceRecursive", Verdict: Harmless, Why: "a read-only share is read-only all the way down"},
