@@ -22,6 +22,9 @@ const (
 	// startLimit bounds how long a daemon may take until it answers: it opens
 	// its stores, which is quick, and after a crash collects what was left.
 	startLimit = 60 * time.Second
+	// startRetry is the pause before the next attempt while another daemon
+	// ends.
+	startRetry = 500 * time.Millisecond
 	// maxLog is the size at which the daemon's log is set aside.
 	maxLog = 16 << 20
 	// logTail is how much of the log an error shows.
@@ -56,11 +59,32 @@ func (a *autostart) dial(ctx context.Context) (net.Conn, error) {
 	return localsock.Dial(ctx, sock)
 }
 
-// start runs "byre serve" in a session of its own and waits until it answers.
+// start starts a daemon and waits until it answers. A daemon that is ending
+// holds its state for a moment longer, and is waited for.
 func (a *autostart) start(ctx context.Context) error {
 	if err := a.home.Prepare(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for said := false; ; said = true {
+		err := a.launch(ctx)
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != home.ExitTaken {
+			return err
+		}
+		if !said {
+			fmt.Fprintln(a.progress, "byre: waiting for the daemon that has the state directory to end or to answer …")
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(startRetry):
+		}
+	}
+}
+
+// launch runs "byre serve" in a session of its own and waits until it answers.
+func (a *autostart) launch(ctx context.Context) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find own program to start the daemon: %w", err)
@@ -85,8 +109,6 @@ func (a *autostart) start(ctx context.Context) error {
 }
 
 func (a *autostart) await(ctx context.Context, exited <-chan error, logPath string, offset int64) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	slow := time.After(2 * time.Second)

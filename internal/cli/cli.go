@@ -180,9 +180,13 @@ func serveCommand(cfg Config) *cobra.Command {
 		Short: "Run the daemon in the foreground (other commands start it by themselves)",
 		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cfg.Serve(cmd.Context(), func() {
+			err := cfg.Serve(cmd.Context(), func() {
 				fmt.Fprintln(cmd.ErrOrStderr(), "byre: the Docker API answers on", localsock.Address(cfg.Home.Path("docker.sock")))
 			})
+			if _, taken := errors.AsType[*home.TakenError](err); taken {
+				return cli.StatusError{Cause: err, StatusCode: home.ExitTaken}
+			}
+			return err
 		},
 	}
 }

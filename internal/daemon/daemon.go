@@ -99,8 +99,7 @@ func closeInto(err *error, c io.Closer) { *err = errors.Join(*err, c.Close()) }
 func takeHome(dir home.Dir) (*lockfile.Lock, error) {
 	lock, err := lockfile.Try(dir.Path("daemon.lock"))
 	if errors.Is(err, lockfile.ErrHeld) {
-		return nil, fmt.Errorf("another byre daemon%s serves %s: stop it first, or set %s to another directory",
-			holder(dir), dir, home.Env)
+		return nil, &home.TakenError{Dir: dir, Process: holder(dir)}
 	}
 	if err != nil {
 		return nil, err
@@ -116,7 +115,7 @@ func holder(dir home.Dir) string {
 	if err != nil {
 		return ""
 	}
-	return " (process " + strings.TrimSpace(string(b)) + ")"
+	return strings.TrimSpace(string(b))
 }
 
 func serve(ctx context.Context, cfg Config, handler http.Handler, ready func()) error {

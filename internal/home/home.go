@@ -48,6 +48,26 @@ func Find(getenv func(string) string) (Dir, error) {
 	return platformDir(getenv)
 }
 
+// TakenError says that another daemon holds a state directory.
+type TakenError struct {
+	Dir Dir
+	// Process is the other's, "" where it is not known.
+	Process string
+}
+
+// ExitTaken is the exit code of "byre serve" with a TakenError: the daemon that
+// has the directory may be on its way out. It is EX_TEMPFAIL of sysexits.h.
+const ExitTaken = 75
+
+// Error says who has it and what to do.
+func (e *TakenError) Error() string {
+	by := ""
+	if e.Process != "" {
+		by = " (process " + e.Process + ")"
+	}
+	return fmt.Sprintf("another byre daemon%s serves %s: stop it first, or set %s to another directory", by, e.Dir, Env)
+}
+
 // Path joins names to the directory.
 func (d Dir) Path(names ...string) string {
 	return filepath.Join(append([]string{string(d)}, names...)...)
