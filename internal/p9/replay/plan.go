@@ -193,9 +193,9 @@ func (c *comparison) newLocked() []*Step {
 // guest does not know.
 func (c *comparison) hintedLocked() []*Step {
 	switch {
-	case c.h.op&(watch.Modify|watch.Close) != 0 && c.st.mode.IsRegular():
+	case c.h.op&watch.Modify != 0 && c.st.mode.IsRegular():
 		return c.modifyLocked()
-	case c.h.op&watch.Attrib != 0 && c.h.op&watch.Create == 0:
+	case c.h.op&watch.Attrib != 0:
 		return []*Step{c.step(Attrib, c.st.mode.IsDir())}
 	}
 	return nil
