@@ -93,22 +93,6 @@ func TestTheImagesCommandBelongsToTheImagesEntrypoint(t *testing.T) {
 	}
 }
 
-func TestBindsAreTakenApart(t *testing.T) {
-	for b, want := range map[string][3]string{
-		"/a:/b": {"/a", "/b", ""}, "vol:/b:ro": {"vol", "/b", "ro"}, "/a:/b:ro,z": {"/a", "/b", "ro,z"},
-	} {
-		source, dest, mode, err := splitBind(b)
-		if got := [3]string{source, dest, mode}; got != want || err != nil {
-			t.Errorf("%s: %v, error %v", b, got, err)
-		}
-	}
-	for _, b := range []string{"", "/a", ":/b", "/a:", "/a:/b:ro:x"} {
-		if _, _, _, err := splitBind(b); !errdefs.IsInvalidArgument(err) {
-			t.Errorf("%q: error %v", b, err)
-		}
-	}
-}
-
 func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 	e, dir := new(Engine), t.TempDir()
 	for mode, want := range map[string][2]uint32{"uid=1000": {1000, 1000}, "ro,uid=7,gid=8": {7, 8}} {

@@ -9,7 +9,7 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +20,9 @@ import (
 	"byre.dev/byre/internal/engine/spec"
 	"byre.dev/byre/internal/shimapi"
 )
+
+// onWindows says how the host spells its paths.
+const onWindows = runtime.GOOS == "windows"
 
 // resolveMounts turns what was asked for into the container's mounts: -v and
 // --volumes-from, --mount, --tmpfs, and the image's VOLUMEs.
@@ -85,8 +88,8 @@ func override(all, more []Mount) []Mount {
 func checkDestinations(all []Mount) error {
 	seen := map[string]bool{}
 	for _, m := range all {
-		if !path.IsAbs(m.Destination) || m.Destination == "/" {
-			return invalid("invalid mount path: '%s' mount path must be absolute and not '/'", m.Destination)
+		if err := checkDestination(m.Destination); err != nil {
+			return err
 		}
 		if seen[m.Destination] {
 			return invalid("Duplicate mount point: %s", m.Destination)
@@ -94,6 +97,13 @@ func checkDestinations(all []Mount) error {
 		seen[m.Destination] = true
 	}
 	return nil
+}
+
+func checkDestination(dest string) error {
+	if !path.IsAbs(dest) || dest == "/" {
+		return invalid("invalid mount path: '%s' mount path must be absolute and not '/'", dest)
+	}
+	return checkPath("mount path", dest, false)
 }
 
 // mountsFrom returns the mounts of another container: "container[:ro|:rw]".
@@ -121,13 +131,36 @@ func (e *Engine) mountsFrom(from string) ([]Mount, error) {
 
 // parseBind reads -v: "[source:]destination[:mode]".
 func (e *Engine) parseBind(b string) (Mount, error) {
-	source, dest, mode, err := splitBind(b)
+	source, dest, mode, err := splitBind(b, onWindows)
 	if err != nil {
 		return Mount{}, err
 	}
-	m := Mount{Type: mount.TypeBind, Source: source, Destination: path.Clean(dest), Mode: mode}
-	noCopy := false
-	for o := range strings.SplitSeq(mode, ",") {
+	hostDir, err := hostPath(source, onWindows)
+	if err != nil {
+		return Mount{}, err
+	}
+	if err := checkDestination(path.Clean(dest)); err != nil {
+		return Mount{}, err
+	}
+	m := Mount{Type: mount.TypeBind, Source: hostDir, Destination: path.Clean(dest), Mode: mode}
+	noCopy, err := m.setMode(b)
+	if err != nil {
+		return m, err
+	}
+	if hostDir == "" {
+		v, err := e.volumeMount(source, m.Destination, nil)
+		v.Mode, v.ReadOnly, v.UID, v.GID, v.Consistent = mode, m.ReadOnly, m.UID, m.GID, m.Consistent
+		return v, err
+	}
+	if noCopy {
+		return m, invalid("invalid volume specification: '%s': nocopy is for volumes", b)
+	}
+	return m, makeSource(m.Source)
+}
+
+// setMode reads the mode of a bind, which b is the whole of.
+func (m *Mount) setMode(b string) (noCopy bool, err error) {
+	for o := range strings.SplitSeq(m.Mode, ",") {
 		switch o {
 		case "", "rw", "rprivate", "private", "cached", "delegated":
 		case "consistent":
@@ -136,34 +169,32 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 			m.ReadOnly = true
 		case "nocopy":
 			noCopy = true
+		case "shared", "rshared", "slave", "rslave":
+			return false, invalid(`byre does not support HostConfig.Binds: mode %q of %q: mounts do not propagate between host and guest`, o, b)
+		case "z", "Z":
+			// Labels of SELinux: there is none between host and machine.
 		default:
 			ok, err := m.setOwner(o)
 			if err != nil {
-				return m, invalid("invalid volume specification: '%s': %v", b, err)
+				return false, invalid("invalid volume specification: '%s': %v", b, err)
 			}
 			if !ok {
-				return m, invalid(`byre does not support HostConfig.Binds: mode %q of %q`, o, b)
+				return false, invalid(`byre does not support HostConfig.Binds: mode %q of %q`, o, b)
 			}
-		case "z", "Z":
-			// Labels of SELinux: there is none between host and machine.
 		}
 	}
 	if m.UID == nil && m.GID != nil {
-		return m, invalid("invalid volume specification: '%s': gid without uid", b)
+		return false, invalid("invalid volume specification: '%s': gid without uid", b)
 	}
-	if !filepath.IsAbs(source) {
-		v, err := e.volumeMount(source, m.Destination, nil)
-		v.Mode, v.ReadOnly, v.UID, v.GID, v.Consistent = mode, m.ReadOnly, m.UID, m.GID, m.Consistent
-		return v, err
+	return noCopy, nil
+}
+
+// makeSource makes the directory that a bind is of, unless something is there.
+func makeSource(p string) error {
+	if err := os.MkdirAll(p, 0o755); err != nil && !errors.Is(err, fs.ErrExist) && !isFile(p) {
+		return invalid("error while creating mount source path '%s': %v", p, err)
 	}
-	if noCopy {
-		return m, invalid("invalid volume specification: '%s': nocopy is for volumes", b)
-	}
-	m.Source = filepath.Clean(source)
-	if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, fs.ErrExist) && !isFile(m.Source) {
-		return m, invalid("error while creating mount source path '%s': %v", m.Source, err)
-	}
-	return m, nil
+	return nil
 }
 
 // setOwner takes "uid=N" and "gid=N", byre's own options of -v: to whom the
@@ -203,28 +234,6 @@ func isFile(p string) bool {
 	return err == nil && !info.IsDir()
 }
 
-// splitBind takes a bind apart; the drive letter of a Windows path is part of
-// the source.
-func splitBind(b string) (source, dest, mode string, err error) {
-	drive := ""
-	if len(b) > 2 && b[1] == ':' && (b[2] == '\\' || b[2] == '/') && filepath.VolumeName(b) != "" {
-		drive, b = b[:2], b[2:]
-	}
-	parts := strings.Split(b, ":")
-	switch {
-	case len(parts) == 2:
-		source, dest = parts[0], parts[1]
-	case len(parts) == 3:
-		source, dest, mode = parts[0], parts[1], parts[2]
-	default:
-		return "", "", "", invalid("invalid volume specification: '%s'", b)
-	}
-	if source == "" || dest == "" {
-		return "", "", "", invalid("invalid volume specification: '%s'", b)
-	}
-	return drive + source, dest, mode, nil
-}
-
 // resolveMount reads --mount.
 func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
 	r := Mount{Type: m.Type, Destination: path.Clean(m.Target), ReadOnly: m.ReadOnly}
@@ -257,15 +266,19 @@ func bindMount(r Mount, m mount.Mount) (Mount, error) {
 	if m.Source == "" {
 		return r, invalid("invalid mount config for type \"bind\": field Source must not be empty")
 	}
-	if !filepath.IsAbs(m.Source) {
+	source, err := hostPath(m.Source, onWindows)
+	if err != nil {
+		return r, invalid("invalid mount config for type \"bind\": %v", err)
+	}
+	if source == "" {
 		return r, invalid("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", m.Source)
 	}
-	r.Source = filepath.Clean(m.Source)
+	r.Source = source
 	if o := m.BindOptions; o != nil {
 		r.NonRecursive = o.NonRecursive
 		if o.CreateMountpoint {
-			if err := os.MkdirAll(r.Source, 0o755); err != nil && !isFile(r.Source) {
-				return r, invalid("error while creating mount source path '%s': %v", r.Source, err)
+			if err := makeSource(r.Source); err != nil {
+				return r, err
 			}
 		}
 	}

@@ -22,6 +22,9 @@ type Source struct {
 	// TmpfsSize is the size in bytes of the tmpfs that the source is on, 0 when
 	// it is on something else.
 	TmpfsSize uint64
+	// Name is the name of a regular file in its directory, behind symbolic
+	// links: the source itself may be a link of another name.
+	Name string
 	// Kind names what is neither directory nor regular file: "socket".
 	Kind string
 }

@@ -89,7 +89,7 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	m.Type, m.Options = "bind", options
 	m.Source = shareDir(c.in.ID, share.Index)
 	if share.File {
-		m.Source += "/" + filepath.Base(share.Source)
+		m.Source += "/" + src.Name
 	}
 	return m, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"byre.dev/byre/internal/sandbox"
 )
@@ -16,8 +17,13 @@ func inspect(path string) (sandbox.Source, error) {
 	if err != nil {
 		return sandbox.Source{}, fmt.Errorf("bind source %s: %w", path, err)
 	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return sandbox.Source{}, fmt.Errorf("bind source %s: %w", path, err)
+	}
 	return sandbox.Source{
-		Dir: fi.IsDir(), Regular: fi.Mode().IsRegular(), Kind: kind(fi.Mode()), TmpfsSize: tmpfsSize(path),
+		Name: filepath.Base(real),
+		Dir:  fi.IsDir(), Regular: fi.Mode().IsRegular(), Kind: kind(fi.Mode()), TmpfsSize: tmpfsSize(path),
 	}, nil
 }
 
