@@ -50,7 +50,8 @@ func (a *autostart) dial(ctx context.Context) (net.Conn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.started {
-		return nil, err
+		// Started meanwhile, perhaps: err is from before.
+		return localsock.Dial(ctx, sock)
 	}
 	a.started = true
 	if err := a.start(ctx); err != nil {

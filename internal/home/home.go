@@ -97,13 +97,24 @@ func (d Dir) Prepare() error {
 	return nil
 }
 
-func (d Dir) writeVersion() error {
-	tmp := d.Path(".version.tmp")
-	if err := os.WriteFile(tmp, []byte(LayoutVersion+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write version of state directory: %w", err)
+// writeVersion writes the version whole or not at all; others may be writing
+// it, too.
+func (d Dir) writeVersion() (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write version of state directory: %w", err)
+		}
+	}()
+	tmp, err := os.CreateTemp(string(d), ".version.")
+	if err != nil {
+		return err
 	}
-	if err := os.Rename(tmp, d.Path("version")); err != nil {
-		return fmt.Errorf("write version of state directory: %w", err)
+	_, err = tmp.WriteString(LayoutVersion + "\n")
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), d.Path("version"))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"byre.dev/byre/internal/home"
@@ -74,5 +75,23 @@ func TestPathTooLongForASocketIsRefused(t *testing.T) {
 	d := home.Dir(filepath.Join(t.TempDir(), strings.Repeat("x", 100)))
 	if err := d.Prepare(); err == nil || !strings.Contains(err.Error(), home.Env) {
 		t.Fatalf("Prepare = %v, want an error naming %s", err, home.Env)
+	}
+}
+
+func TestManyMayPrepareOneDirectoryAtOnce(t *testing.T) {
+	for range 20 {
+		dir := home.Dir(filepath.Join(t.TempDir(), "state"))
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				if err := dir.Prepare(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if entries, err := os.ReadDir(string(dir)); err != nil || len(entries) != 1 {
+			t.Fatalf("entries %v, error %v", entries, err)
+		}
 	}
 }
