@@ -175,6 +175,28 @@ func TestNetworkIsConfigured(t *testing.T) {
 	}
 }
 
+// TestInputClosedBeforeTheStartIsClosed has the host end an exec's input while
+// the exec is still being started, as a client does whose input is short.
+func TestInputClosedBeforeTheStartIsClosed(t *testing.T) {
+	m := start(t)
+	p := m.Run("box", guesttest.Spec("sleep", "1000"))
+	e := m.Exec("box", "early", "cat")
+	if _, err := io.WriteString(e.Stdin, "all there is"); err != nil {
+		t.Fatal(err)
+	}
+	e.CloseInput()
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if code := e.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if out, errs := e.Delete(); out != "all there is" {
+		t.Errorf("output %q, errors %q", out, errs)
+	}
+	p.Kill(9, false)
+}
+
 // TestSlowReaderLosesNothing reads a large output with pauses.
 func TestSlowReaderLosesNothing(t *testing.T) {
 	m := start(t)

@@ -89,6 +89,9 @@ func (s *Service) launch(ctx context.Context, p *process, pidFile, verb string, 
 	if err := p.io.start(s.cfg.Hub); err != nil {
 		s.cfg.Log.Warn("a process runs without its streams", "task", p.id, "exec", p.execID, "err", err)
 	}
+	if p.inputEnded && p.io.input != nil {
+		p.io.input.CloseInput()
+	}
 	return exited, pid, nil
 }
 

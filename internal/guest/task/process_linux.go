@@ -37,6 +37,9 @@ type process struct {
 	pid int
 	// begun is true once somebody starts the process. Guarded by mu.
 	begun bool
+	// inputEnded is true once the input was ended, be it before the process
+	// exists. Guarded by mu.
+	inputEnded bool
 	// exit is set before done is closed.
 	exit reap.Exit
 }
@@ -140,12 +143,13 @@ func (p *process) resize(width, height uint32) error {
 	return resize(p.io.pty, width, height)
 }
 
+// closeInput ends the process's input, or has it end when the process begins.
 func (p *process) closeInput() {
 	p.mu.Lock()
-	in := p.io.input
-	p.mu.Unlock()
-	if in != nil {
-		in.CloseInput()
+	defer p.mu.Unlock()
+	p.inputEnded = true
+	if p.io.input != nil {
+		p.io.input.CloseInput()
 	}
 }
 
