@@ -36,7 +36,7 @@ type process struct {
 	// spec is an exec's process, for the guest.
 	spec []byte
 
-	// exited is closed when exit is set.
+	// exited is closed when exit is set and the last output is handed over.
 	exited chan struct{}
 	// order is held while the process is being started, so that its exit is
 	// published behind its start. It is the one lock that is held across a call
@@ -146,7 +146,22 @@ func statusWord(s task.Status) string {
 	return "unknown"
 }
 
-// ended records the exit, once. It reports whether this was the first.
+// halted records the exit, once, for whoever asks for the state. Those who wait
+// for the exit are told by ended.
+func (p *process) halted(e exit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.haltedLocked(e)
+}
+
+func (p *process) haltedLocked(e exit) {
+	if p.status != task.Status_STOPPED {
+		p.exit, p.status = e, task.Status_STOPPED
+	}
+}
+
+// ended tells of the exit, which is e unless one was recorded before. It reports
+// whether this was the first time.
 func (p *process) ended(e exit) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +170,7 @@ func (p *process) ended(e exit) bool {
 		return false
 	default:
 	}
-	p.exit, p.status = e, task.Status_STOPPED
+	p.haltedLocked(e)
 	close(p.exited)
 	return true
 }
@@ -213,6 +228,26 @@ func (p *process) outcome() *shimapi.OutcomeResponse {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return &shimapi.OutcomeResponse{OomKilled: p.oomKilled, MachineError: p.machineError}
+}
+
+// execQuiet is how long an ended exec's output must be silent to be taken for
+// complete: a process that it left behind may hold the streams open.
+const execQuiet = 500 * time.Millisecond
+
+// handOver waits, within bounds, until the output of a process that has ended is
+// in its reader's hands. Clients close their ends when they hear of the exit
+// (Cancel in containerd's pkg/cio/io_unix.go), and what is in a FIFO then is
+// lost.
+func (p *process) handOver() {
+	st := p.takeStreams()
+	if st == nil {
+		return
+	}
+	quiet := stallWait
+	if p.exec != "" {
+		quiet = execQuiet
+	}
+	st.settle(quiet, (*streams).taken)
 }
 
 func (p *process) takeStreams() *streams {

@@ -158,6 +158,8 @@ func (s *Service) watch(sb *sandbox.Sandbox, p *process) {
 		} else {
 			s.lost(sb, p, err)
 		}
+		p.halted(e)
+		p.handOver()
 		p.order.Lock()
 		defer p.order.Unlock()
 		if p.ended(e) {
@@ -242,7 +244,9 @@ func (s *Service) deleteProcess(ctx context.Context, p *process) error {
 		return fmt.Errorf("delete process %s: %w", p.name(), err)
 	}
 	<-drained
-	p.ended(exit{at: time.Now()})
+	if p.current() != task.Status_STOPPED {
+		p.ended(exit{at: time.Now()})
+	}
 	if st := p.takeStreams(); st != nil {
 		st.release()
 	}

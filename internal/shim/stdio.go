@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,8 +57,10 @@ type streams struct {
 	stdinDone chan struct{}
 	// outputs waits for the copies from the guest, all for every copy.
 	outputs, all sync.WaitGroup
-	// moved counts the bytes that the host took.
-	moved atomic.Uint64
+	// moved counts the bytes that the host took, copying the outputs that have
+	// not ended.
+	moved   atomic.Uint64
+	copying atomic.Int64
 	// closers are released when the outputs have ended.
 	closers []io.Closer
 	closed  sync.Once
@@ -142,8 +145,10 @@ func (s *streams) dial(ctx context.Context, sb *sandbox.Sandbox, name string) (n
 // host's end, by which a reader learns that this was all.
 func (s *streams) copyOut(w io.WriteCloser, conn net.Conn) {
 	s.all.Add(1)
+	s.copying.Add(1)
 	s.outputs.Go(func() {
 		defer s.all.Done()
+		defer s.copying.Add(-1)
 		defer func() { _ = w.Close() }()
 		defer func() { _ = conn.Close() }()
 		buf := make([]byte, copyBuffer)
@@ -213,29 +218,41 @@ const stallWait = 10 * time.Second
 // drain waits until all output has been handed over. A reader that takes
 // nothing for stallWait loses the rest.
 func (s *streams) drain() {
-	done := make(chan struct{})
-	go func() { // ends with the copies, which abandon ends
+	if !s.settle(stallWait, (*streams).copied) {
+		s.log.Warn("output of a process is given up: nobody reads it")
+		s.abandon()
 		s.outputs.Wait()
-		close(done)
-	}()
-	tick := time.NewTicker(stallWait)
-	defer tick.Stop()
-	moved := s.moved.Load()
-	for {
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-		}
-		now := s.moved.Load()
-		if now == moved {
-			s.log.Warn("output of a process is given up: nobody reads it")
-			s.abandon()
-			<-done
-			return
-		}
-		moved = now
 	}
+}
+
+// settleEvery is how often settle looks.
+const settleEvery = 2 * time.Millisecond
+
+// settle waits until done says so, or until no byte has moved for quiet. It
+// reports which.
+func (s *streams) settle(quiet time.Duration, done func(*streams) bool) bool {
+	moved, since := s.moved.Load(), time.Now()
+	for !done(s) {
+		time.Sleep(settleEvery)
+		if now := s.moved.Load(); now != moved {
+			moved, since = now, time.Now()
+		}
+		if time.Since(since) > quiet {
+			return false
+		}
+	}
+	return true
+}
+
+// copied tells whether all outputs have ended.
+func (s *streams) copied() bool { return s.copying.Load() == 0 }
+
+// taken tells whether all outputs have ended and a reader has taken them.
+func (s *streams) taken() bool {
+	return s.copied() && !slices.ContainsFunc(s.closers, func(c io.Closer) bool {
+		u, ok := c.(interface{ unread() bool })
+		return ok && u.unread()
+	})
 }
 
 // abandon ends all copies at once.
