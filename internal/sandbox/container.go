@@ -176,7 +176,47 @@ func (c *Container) attachRoot(ctx context.Context, cfg CreateConfig) ([]*guesta
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Root.HostUpper != "" {
+		more, err := c.attachUpper(ctx, cfg.Root.HostUpper, stack)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, more...)
+	}
 	return append(mounts, stack), nil
+}
+
+// attachUpper gives an overlay a scratch disk for its writes in the place of a
+// directory of the host.
+func (c *Container) attachUpper(ctx context.Context, dir string, stack *guestapi.Mount) ([]*guestapi.Mount, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("writable layer: %w", err)
+	}
+	if len(entries) > 0 {
+		return nil, fmt.Errorf("writable layer %s has files, which a machine cannot stack on disk images: set default_size for the erofs snapshotter, so that it is an image, too: %w",
+			dir, errdefs.ErrFailedPrecondition)
+	}
+	d, mounts, err := c.attachScratch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := stack.GetOverlay()
+	o.Upper, o.Work, stack.ReadOnly = d.point()+"/upper", d.point()+"/work", false
+	return mounts, nil
+}
+
+// attachScratch plugs a disk in that takes what the container writes and ends
+// with it.
+func (c *Container) attachScratch(ctx context.Context) (*pluggedDisk, []*guestapi.Mount, error) {
+	c.scratch = filepath.Join(c.sandbox.cfg.Dir, "scratch-"+c.id+".ext4")
+	if err := os.Remove(c.scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("remove stale scratch disk: %w", err)
+	}
+	if err := c.sandbox.makeScratch(c.scratch, hostScratchSize); err != nil {
+		return nil, nil, err
+	}
+	return c.attachDisk(ctx, RootDisk{Path: c.scratch, FSType: "ext4"})
 }
 
 func (c *Container) attachDisk(ctx context.Context, r RootDisk) (*pluggedDisk, []*guestapi.Mount, error) {
@@ -221,21 +261,13 @@ const hostScratchSize = 64 << 30
 
 // attachHostRoot shares a directory read-only and lays a scratch disk over it.
 func (c *Container) attachHostRoot(ctx context.Context, dir, root string, index int) ([]*guestapi.Mount, error) {
-	s := c.sandbox
-	c.scratch = filepath.Join(s.cfg.Dir, "scratch-"+c.id+".ext4")
-	if err := os.Remove(c.scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove stale scratch disk: %w", err)
-	}
-	if err := s.makeScratch(c.scratch, hostScratchSize); err != nil {
-		return nil, err
-	}
 	shared, err := c.attachShares(ctx, []ShareSpec{{
 		Index: index, Source: dir, Dest: "/", ReadOnly: true, Cache: CacheLoose, Static: true,
 	}})
 	if err != nil {
 		return nil, err
 	}
-	d, mounts, err := c.attachDisk(ctx, RootDisk{Path: c.scratch, FSType: "ext4"})
+	d, mounts, err := c.attachScratch(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func greet(ctx context.Context, m vm.Machine, cfg Config) (_ *link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	client := ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(translate))
+	client := ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(caller{m}.call))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, client.Close())
@@ -236,10 +237,35 @@ func fromGuest(err error) error {
 	return &guestError{text: text, class: errdefs.Resolve(errgrpc.ToNative(err))}
 }
 
-// translate is the interceptor that does so for every call. ttrpc keeps the
-// guest's own errors in the response.
-func translate(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, call ttrpc.Invoker) error {
-	if err := call(ctx, req, resp); err != nil {
+// answerWait is how long the guest may take to answer a call: much longer than
+// a busy host without virtualization needs, so that only an agent that is stuck
+// is given up.
+const answerWait = 2 * time.Minute
+
+// patient tells which calls last as long as what they wait for or carry.
+func patient(method string) bool {
+	return slices.Contains([]string{
+		"Wait", "Delete", "ReadArchive", "WriteArchive", "Trim", "Unmount", "PowerOff",
+	}, method)
+}
+
+// caller makes the calls to a machine's agent.
+type caller struct{ machine vm.Machine }
+
+// call is the interceptor of every call: it bounds the wait and makes errors
+// ours. ttrpc keeps the guest's own errors in the response.
+func (c caller) call(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
+	bounded := ctx
+	if !patient(req.GetMethod()) {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, answerWait)
+		defer cancel()
+	}
+	if err := invoke(bounded, req, resp); err != nil {
+		if ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("guest agent did not answer %s within %v: %w", req.GetMethod(), answerWait, errdefs.ErrUnavailable)
+			return withConsole(err, c.machine)
+		}
 		return fromGuest(err)
 	}
 	if resp.GetStatus().GetCode() == int32(codes.OK) {

@@ -24,6 +24,10 @@ type RootPlan struct {
 	// Stack is the mount made of the disks: overlay or bind. Nil means that the
 	// only disk is the root file system as it is.
 	Stack *types.Mount
+	// HostUpper, when not empty, is the directory of the host that Stack would
+	// have taken writes in. No guest can stack on it: a scratch disk takes its
+	// place, and it must be empty.
+	HostUpper string
 	// Host are mounts of the host's own kernel; they, or the directory that
 	// they amount to, are shared, and a scratch disk in the guest takes what
 	// the container writes.
@@ -72,7 +76,7 @@ func PlanRoot(mounts []*types.Mount) (RootPlan, error) {
 			if i != len(mounts)-1 {
 				return plan, fmt.Errorf("root file system mount %d: a %s must be the last", i, m.Type)
 			}
-			plan.Stack = m
+			plan.Stack, plan.HostUpper = splitUpper(m)
 		default:
 			plan.Host = append(plan.Host, m)
 		}
@@ -92,6 +96,25 @@ func PlanRoot(mounts []*types.Mount) (RootPlan, error) {
 func isTemplate(m *types.Mount) bool {
 	return strings.Contains(m.Source, "{{") ||
 		slices.ContainsFunc(m.Options, func(o string) bool { return strings.Contains(o, "{{") })
+}
+
+// splitUpper takes the writable layer out of an overlay when it is a directory
+// of the host, as in a snapshotter that keeps layers as images and what is
+// written as files.
+func splitUpper(m *types.Mount) (stack *types.Mount, upper string) {
+	var rest []string
+	for _, o := range m.Options {
+		key, value, _ := strings.Cut(o, "=")
+		if strings.Contains(value, "{{") || key != "upperdir" && key != "workdir" {
+			rest = append(rest, o)
+		} else if key == "upperdir" {
+			upper = value
+		}
+	}
+	if upper == "" || path.Base(m.Type) != "overlay" {
+		return m, ""
+	}
+	return &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: rest}, upper
 }
 
 const (
