@@ -35,6 +35,8 @@ API and writes it with `+"`go test ./internal/dockerapi -run Reference -update`"
 	}
 	writeFields(&b, "Fields of a request to create a container", request.Rules())
 	writeFields(&b, "Fields of a request to update a container", request.UpdateRules())
+	writeFields(&b, "Fields of a request to create a network", request.NetworkRules())
+	writeFields(&b, "Fields of a request to connect a container to a network", request.ConnectRules())
 	return b.String()
 }
 

@@ -104,10 +104,10 @@ func (a *api) networkOperations() []operation {
 	return []operation{
 		{http.MethodGet, "/networks", a.networksList, ""},
 		{http.MethodGet, "/networks/{id}", a.networksInspect, ""},
-		{http.MethodPost, "/networks/create", nil, "not yet served"},
-		{http.MethodPost, "/networks/prune", nil, "not yet served"},
-		{http.MethodPost, "/networks/{id}/connect", nil, "not yet served"},
-		{http.MethodPost, "/networks/{id}/disconnect", nil, "not yet served"},
-		{http.MethodDelete, "/networks/{id}", nil, "not yet served"},
+		{http.MethodPost, "/networks/create", a.networksCreate, "fields as listed below"},
+		{http.MethodPost, "/networks/prune", a.networksPrune, "networks of stopped containers stay"},
+		{http.MethodPost, "/networks/{id}/connect", a.networksConnect, "a container is on one network, and is connected before it starts; the rest is refused"},
+		{http.MethodPost, "/networks/{id}/disconnect", a.networksDisconnect, "the card of a running container stays and carries nothing until its next start"},
+		{http.MethodDelete, "/networks/{id}", a.networksRemove, ""},
 	}
 }

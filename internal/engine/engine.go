@@ -111,7 +111,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 			return nil, fmt.Errorf("open engine: %w", err)
 		}
 	}
-	if err := e.open(); err != nil {
+	if err := e.open(ctx); err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
 	}
 	e.ctx, e.cancel = context.WithCancel(e.Context(context.WithoutCancel(ctx)))
@@ -121,14 +121,17 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) open() (err error) {
+func (e *Engine) open(ctx context.Context) (err error) {
 	if e.id, err = daemonID(e.path("engine-id")); err != nil {
 		return err
 	}
 	if e.Volumes, err = volume.Open(e.path("volumes")); err != nil {
 		return err
 	}
-	e.Networks = network.New(network.Config{Dir: e.path("networks"), Command: e.cfg.NetworkCommand, Log: e.log})
+	e.Networks, err = network.Open(ctx, network.Config{Dir: e.path("networks"), Command: e.cfg.NetworkCommand, Log: e.log})
+	if err != nil {
+		return err
+	}
 	e.tasks = task.NewRunner(e.cfg.Containerd, snapshotter)
 	e.containers = newCatalog()
 	e.execs = newExecTable()

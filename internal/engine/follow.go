@@ -146,8 +146,12 @@ func (e *Engine) clear(c *Container, run *run) {
 		return
 	}
 	defer c.unlock()
-	if err := errors.Join(e.tasks.Delete(ctx, c.id), e.disconnect(ctx, c.snapshot())); err != nil {
+	r := c.snapshot()
+	if err := errors.Join(e.tasks.Delete(ctx, c.id), e.disconnect(ctx, r)); err != nil {
 		c.log.Error("container's task not removed", "err", err)
+	}
+	if r.Attached != nil {
+		e.publishNetwork(events.ActionDisconnect, r.Attached.Network, r.ID)
 	}
 	e.execs.drop(c.id)
 	c.mu.Lock()

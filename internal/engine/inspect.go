@@ -80,8 +80,14 @@ func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
 	}
 	if n, err := e.Networks.Get(r.Network); err == nil {
 		ep.NetworkID = n.ID
+		if n.Custom {
+			ep.DNSNames = dnsNames(r)
+		}
 	}
-	s := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{r.Network: ep}}
+	s := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{}}
+	if r.Network != "" {
+		s.Networks[r.Network] = ep
+	}
 	if r.State.Running {
 		s.SandboxID = r.ID
 	}

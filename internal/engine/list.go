@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,6 +126,14 @@ func (e *Engine) selection(ctx context.Context, f filter.Args) (selection, error
 	for _, s := range f["status"] {
 		if err := container.ValidateContainerState(container.ContainerState(s)); err != nil {
 			return sel, invalid("%v", err)
+		}
+	}
+	if f.Has("network") {
+		sel.args = maps.Clone(f)
+		for _, ref := range f["network"] {
+			if n, err := e.Networks.Get(ref); err == nil {
+				sel.args["network"] = append(slices.Clone(sel.args["network"]), n.Name)
+			}
 		}
 	}
 	sel.byState = f.Has("status") || f.Has("exited")

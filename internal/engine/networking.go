@@ -23,34 +23,126 @@ import (
 
 // completeNetwork says which network a container is on.
 func (e *Engine) completeNetwork(rec *Record, cfg *network.NetworkingConfig) error {
-	rec.Network = string(rec.Host.NetworkMode)
+	mode := string(rec.Host.NetworkMode)
 	if rec.Config.NetworkDisabled {
-		rec.Network = enginenet.None
+		mode = enginenet.None
+	}
+	n, err := e.Networks.Get(mode)
+	if err != nil {
+		return err
 	}
 	if cfg != nil {
-		for name, ep := range cfg.EndpointsConfig {
-			if name == network.NetworkDefault {
-				name = enginenet.Bridge
+		if n, err = e.chooseEndpoint(rec, n, cfg.EndpointsConfig); err != nil {
+			return err
+		}
+	}
+	rec.Network = n.Name
+	return e.checkAttachment(rec, n)
+}
+
+// chooseEndpoint takes from a request the settings for the container's network.
+// A request that names the default network and settings for one other means
+// the other.
+func (e *Engine) chooseEndpoint(rec *Record, n enginenet.Network, all map[string]*network.EndpointSettings) (enginenet.Network, error) {
+	for name, ep := range all {
+		if name == network.NetworkDefault {
+			name = enginenet.Bridge
+		}
+		other, err := e.Networks.Get(name)
+		if err != nil {
+			return n, err
+		}
+		if len(all) == 1 && n.Name == enginenet.Bridge {
+			n = other
+		}
+		if other.Name != n.Name {
+			return n, severalNetworks("NetworkingConfig.EndpointsConfig", n.Name, other.Name)
+		}
+		rec.Endpoint = ep
+	}
+	return n, nil
+}
+
+func severalNetworks(what, a, b string) error {
+	return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf(
+		"byre does not support %s for several networks: a container's machine has one network card, and %s and %s were given", what, a, b))
+}
+
+// checkAttachment refuses what a container cannot have on its network.
+func (e *Engine) checkAttachment(rec *Record, n enginenet.Network) error {
+	if err := checkEndpoint(n, rec.Endpoint); err != nil {
+		return err
+	}
+	if n.Internal {
+		for _, h := range rec.Host.ExtraHosts {
+			if strings.HasSuffix(h, ":host-gateway") {
+				return invalid("byre does not support HostConfig.ExtraHosts: %q, the host is not reached from the internal network %s", h, n.Name)
 			}
-			n, err := e.Networks.Get(name)
-			if err != nil {
-				return err
-			}
-			if n.Name != rec.Network {
-				return invalid("byre does not support NetworkingConfig.EndpointsConfig: a container is on one network, %s and %s were given", rec.Network, name)
-			}
-			if ep != nil && len(ep.Aliases) > 0 {
-				return invalid("network-scoped alias is supported only for containers in user defined networks")
-			}
-			rec.Endpoint = ep
 		}
 	}
 	if _, err := extraHosts(rec.Host.ExtraHosts, netip.Addr{}); err != nil {
 		return err
 	}
-	_, err := portMappings(rec)
+	ports, err := portMappings(rec)
+	if err == nil && n.Internal && len(ports) > 0 {
+		return invalid("byre does not support HostConfig.PortBindings: the internal network %s publishes no ports", n.Name)
+	}
 	return err
 }
+
+// checkEndpoint refuses settings that a network does not have, in dockerd's
+// words.
+func checkEndpoint(n enginenet.Network, ep *network.EndpointSettings) error {
+	if ep == nil {
+		return nil
+	}
+	if len(ep.Aliases) > 0 && !n.Custom {
+		return invalid("network-scoped alias is supported only for containers in user defined networks")
+	}
+	ip := wantedIP(ep)
+	switch {
+	case !ip.IsValid():
+		return nil
+	case !n.Custom:
+		return invalid("user specified IP address is supported on user defined networks only")
+	case !n.SubnetGiven:
+		return invalid("user specified IP address is supported only when connecting to networks with user configured subnets")
+	case !n.Subnet.Contains(ip):
+		return invalid("no configured subnet contains IP address %s", ip)
+	}
+	return nil
+}
+
+// wantedIP is the address that a user chose; zero for none.
+func wantedIP(ep *network.EndpointSettings) netip.Addr {
+	if ep == nil || ep.IPAMConfig == nil {
+		return netip.Addr{}
+	}
+	return ep.IPAMConfig.IPv4Address
+}
+
+// dnsNames are what the others on the network find a container by.
+func dnsNames(r Record) []string {
+	names := []string{r.Name}
+	add := func(name string) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if r.Endpoint != nil {
+		for _, alias := range r.Endpoint.Aliases {
+			add(alias)
+		}
+	}
+	add(short(r.ID))
+	if r.Network != enginenet.Bridge {
+		add(r.Config.Hostname)
+	}
+	return names
+}
+
+// isolated says that a container has loopback alone.
+func isolated(r Record) bool { return r.Network == "" || r.Network == enginenet.None }
 
 // connect adds the container to its network. Without one it returns the
 // settings of a machine that has loopback alone.
@@ -60,11 +152,11 @@ func (e *Engine) connect(ctx context.Context, r Record) (shimapi.Network, *Attac
 		Search: r.Host.DNSSearch, Options: r.Host.DNSOptions,
 	}
 	var err error
-	if r.Network == enginenet.None {
+	if isolated(r) {
 		settings.Hosts, err = extraHosts(r.Host.ExtraHosts, netip.Addr{})
 		return settings, nil, err
 	}
-	want := usernet.Endpoint{ID: r.ID, Names: []string{r.Name, short(r.ID)}, DNS: r.Host.DNS}
+	want := usernet.Endpoint{ID: r.ID, Names: dnsNames(r), DNS: r.Host.DNS, IP: wantedIP(r.Endpoint)}
 	if r.Endpoint != nil {
 		want.MAC = net.HardwareAddr(r.Endpoint.MacAddress)
 	}
@@ -77,20 +169,26 @@ func (e *Engine) connect(ctx context.Context, r Record) (shimapi.Network, *Attac
 	}
 	settings.Socket, settings.MAC, settings.MTU = ep.Socket, ep.MAC.String(), uint32(ep.MTU)
 	settings.Addresses = []string{netip.PrefixFrom(ep.IP, ep.Subnet.Bits()).String()}
-	settings.Gateway = ep.Gateway.String()
+	if ep.Gateway.IsValid() {
+		settings.Gateway = ep.Gateway.String()
+	}
 	settings.Nameservers = []string{ep.Nameserver.String()}
 	if settings.Hosts, err = extraHosts(r.Host.ExtraHosts, ep.Gateway); err != nil {
 		return settings, nil, err
 	}
-	own := []string{r.Config.Hostname}
-	if r.Config.Domainname != "" {
-		own = []string{r.Config.Hostname + "." + r.Config.Domainname, r.Config.Hostname}
-	}
-	settings.Hosts = append(settings.Hosts, shimapi.Host{Address: ep.IP.String(), Names: own})
+	settings.Hosts = append(settings.Hosts, shimapi.Host{Address: ep.IP.String(), Names: ownNames(r)})
 	return settings, &Attached{
 		Network: r.Network, IP: ep.IP, Gateway: ep.Gateway, Bits: ep.Subnet.Bits(),
 		MAC: ep.MAC.String(), Ports: published(r, ep.Ports),
 	}, nil
+}
+
+// ownNames are what a container calls itself in its hosts file.
+func ownNames(r Record) []string {
+	if r.Config.Domainname != "" {
+		return []string{r.Config.Hostname + "." + r.Config.Domainname, r.Config.Hostname}
+	}
+	return []string{r.Config.Hostname}
 }
 
 // connectError puts a port that is taken in dockerd's words.
@@ -103,7 +201,7 @@ func connectError(r Record, err error) error {
 }
 
 func (e *Engine) disconnect(ctx context.Context, r Record) error {
-	if r.Network == enginenet.None {
+	if isolated(r) {
 		return nil
 	}
 	return e.Networks.Disconnect(ctx, r.Network, r.ID)
@@ -135,7 +233,7 @@ func extraHosts(entries []string, gateway netip.Addr) ([]shimapi.Host, error) {
 // portMappings are the ports that a container publishes, in the order of the
 // container's ports.
 func portMappings(r *Record) ([]usernet.PortMapping, error) {
-	if r.Network == enginenet.None {
+	if isolated(*r) {
 		return nil, nil
 	}
 	wanted := maps.Clone(r.Host.PortBindings)

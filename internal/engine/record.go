@@ -26,7 +26,8 @@ type Record struct {
 	Config *container.Config
 	// Host is the request's HostConfig with its defaults filled in.
 	Host *container.HostConfig
-	// Network is the network it is on, and Endpoint what was asked for there.
+	// Network is the network it is on, "" after it was disconnected, and
+	// Endpoint what was asked for there.
 	Network  string
 	Endpoint *network.EndpointSettings `json:",omitempty"`
 	// Image is the ID of its image; Manifest the manifest in use.

@@ -41,6 +41,11 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	e.containers.release(old, c.id)
+	if r := c.snapshot(); r.Attached != nil {
+		if err := e.Networks.SetNames(ctx, r.Network, r.ID, dnsNames(r)); err != nil {
+			c.log.Error("container has its old name on its network", "err", err)
+		}
+	}
 	e.publish(c, events.ActionRename, map[string]string{"oldName": "/" + old})
 	return nil
 }

@@ -73,6 +73,9 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 	}
 	e.follow(c, run)
 	e.watchHealth(c, run)
+	if attached != nil {
+		e.publishNetwork(events.ActionConnect, attached.Network, c.id)
+	}
 	e.publish(c, events.ActionStart, nil)
 	c.log.Info("container started", "took", t.total(), "stages", t.stages())
 	return nil

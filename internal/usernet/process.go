@@ -230,6 +230,30 @@ func start(ctx context.Context, exe string, args []string, cfg Config) (*Client,
 	}
 }
 
+// Remove ends the process of a network, if one runs, waits until it is gone, and
+// removes the network's directory. One that is not there is no error.
+func Remove(ctx context.Context, dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	c := newClient(dir)
+	err := c.Stop(ctx)
+	c.Close()
+	if err != nil && !errdefs.IsUnavailable(err) {
+		return fmt.Errorf("stop network process in %s: %w", dir, err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	lock, err := lockfile.Wait(waiting, filepath.Join(dir, runLock))
+	if err != nil {
+		return fmt.Errorf("wait for the end of the network process in %s: %w", dir, err)
+	}
+	if err := lock.Close(); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
 // exitError is the reason of an end that should not have been.
 func exitError(err error) error {
 	if err == nil {

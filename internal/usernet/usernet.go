@@ -203,6 +203,12 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
+// Check says whether a network can be as the configuration describes it.
+func (c Config) Check() error {
+	_, err := c.complete()
+	return err
+}
+
 // usable says whether ip is an address that a host of the subnet may have.
 func usable(subnet netip.Prefix, ip netip.Addr) bool {
 	return subnet.Contains(ip) && ip != subnet.Addr() && ip != broadcast(subnet)

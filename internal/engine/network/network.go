@@ -3,8 +3,13 @@
 // Package network keeps Docker networks: each a switch process of usernet that
 // outlives the daemon, in a directory of its own.
 //
-// There are two networks, bridge and none. A network's process starts when the
-// first container needs it and ends by itself when none has for a while.
+// The networks bridge and none are always there; users make others, of the
+// driver bridge, each described by a file in its directory. A network's process
+// starts when the first container needs it and ends by itself when none has for
+// a while.
+//
+// Lock order: entry.use, then Manager.mu or entry.mu. entry.use is held across
+// calls to the network's process, none of the others is.
 package network
 
 import (
@@ -15,6 +20,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,34 +54,75 @@ type Config struct {
 type Manager struct {
 	cfg Config
 
-	// mu guards clients.
+	// mu guards entries.
 	mu      sync.Mutex
-	clients map[string]*usernet.Client
+	entries map[string]*entry
 }
 
-// New returns the manager of the networks in a directory.
-func New(cfg Config) *Manager {
+// entry is a network at work.
+type entry struct {
+	// Network never changes.
+	Network
+
+	// use is held for reading by who works with the network's process and for
+	// writing by who removes the network.
+	use sync.RWMutex
+	// removed is guarded by use.
+	removed bool
+
+	// mu guards client, which is nil until the process is known to run.
+	mu     sync.Mutex
+	client *usernet.Client
+}
+
+// Open returns the manager of the networks in a directory. What a kill during
+// the removal or creation of a network left is cleared away.
+func Open(ctx context.Context, cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Manager{cfg: cfg, clients: map[string]*usernet.Client{}}
+	m := &Manager{cfg: cfg, entries: map[string]*entry{}}
+	for _, n := range predefined() {
+		m.entries[n.Name] = &entry{Network: n}
+	}
+	custom, err := m.load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open networks: %w", err)
+	}
+	for _, n := range custom {
+		m.entries[n.Name] = &entry{Network: n}
+	}
+	return m, nil
 }
 
-// Network describes a network.
+// Network describes a network. None of it changes while the network exists.
 type Network struct {
 	// Name and ID are what it is found by.
 	Name, ID string
+	// Created is when it was made; zero for those that are always there.
+	Created time.Time
 	// Driver is Docker's name for its kind: bridge, null.
 	Driver string
+	// Custom networks were made by a user.
+	Custom bool
 	// Subnet and Gateway are zero for none.
 	Subnet  netip.Prefix
 	Gateway netip.Addr
+	// SubnetGiven says that the user chose the subnet: containers may choose
+	// addresses then.
+	SubnetGiven bool
 	// MTU is that of its containers' cards.
 	MTU int
+	// Internal networks reach nothing outside.
+	Internal bool
+	// Attachable is kept for inspect: containers attach to every network.
+	Attachable bool
+	// Options and Labels are the user's.
+	Options, Labels map[string]string
 }
 
-// Networks returns all networks.
-func (m *Manager) Networks() []Network {
+// predefined are the networks that are always there.
+func predefined() []Network {
 	subnet := netip.MustParsePrefix("172.17.0.0/16")
 	return []Network{
 		{Name: Bridge, ID: id(Bridge), Driver: "bridge", Subnet: subnet, Gateway: subnet.Addr().Next(), MTU: usernet.DefaultMTU},
@@ -82,23 +130,57 @@ func (m *Manager) Networks() []Network {
 	}
 }
 
-// id makes the network's ID, which never changes.
+// Networks returns all networks by name.
+func (m *Manager) Networks() []Network {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Network
+	for _, e := range m.entries {
+		list = append(list, e.Network)
+	}
+	slices.SortFunc(list, func(a, b Network) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// id makes the ID of a network that is always there.
 func id(name string) string {
 	sum := sha256.Sum256([]byte("byre network " + name))
 	return hex.EncodeToString(sum[:])
 }
 
-// minShortID is how short the start of an ID may be.
-const minShortID = 4
-
 // Get finds a network by name, ID or the start of its ID.
 func (m *Manager) Get(ref string) (Network, error) {
-	for _, n := range m.Networks() {
-		if n.Name == ref || n.ID == ref || len(ref) >= minShortID && len(ref) < len(n.ID) && n.ID[:len(ref)] == ref {
-			return n, nil
-		}
+	e, err := m.find(ref)
+	if err != nil {
+		return Network{}, err
 	}
-	return Network{}, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", ref))
+	return e.Network, nil
+}
+
+func (m *Manager) find(ref string) (*entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.entries[ref]; ok {
+		return e, nil
+	}
+	var found *entry
+	for _, e := range m.entries {
+		if ref == "" || !strings.HasPrefix(e.ID, ref) {
+			continue
+		}
+		if found != nil {
+			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("network %s is ambiguous: several IDs start with it", ref))
+		}
+		found = e
+	}
+	if found == nil {
+		return nil, notFound(ref)
+	}
+	return found, nil
+}
+
+func notFound(ref string) error {
+	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", ref))
 }
 
 // Connect adds an endpoint to a network, whose process is started if need be.
@@ -112,7 +194,12 @@ func (m *Manager) Connect(ctx context.Context, name string, ep usernet.Endpoint)
 }
 
 func (m *Manager) add(ctx context.Context, name string, ep usernet.Endpoint, fresh bool) (usernet.Endpoint, error) {
-	c, err := m.client(ctx, name, fresh)
+	e, err := m.acquire(name)
+	if err != nil {
+		return usernet.Endpoint{}, err
+	}
+	defer e.use.RUnlock()
+	c, err := m.start(ctx, e, fresh)
 	if err != nil {
 		return usernet.Endpoint{}, err
 	}
@@ -127,85 +214,121 @@ func (m *Manager) add(ctx context.Context, name string, ep usernet.Endpoint, fre
 	return c.AddEndpoint(ctx, ep)
 }
 
-// client returns the client of a network; fresh makes sure that it runs.
-func (m *Manager) client(ctx context.Context, name string, fresh bool) (*usernet.Client, error) {
-	m.mu.Lock()
-	known := m.clients[name]
-	m.mu.Unlock()
-	if known != nil && !fresh {
+// acquire finds a network and keeps it from being removed until the caller
+// gives use.RUnlock.
+func (m *Manager) acquire(name string) (*entry, error) {
+	e, err := m.find(name)
+	if err != nil {
+		return nil, err
+	}
+	e.use.RLock()
+	if e.removed {
+		e.use.RUnlock()
+		return nil, notFound(name)
+	}
+	return e, nil
+}
+
+// start returns the client of a network; fresh makes sure that it runs.
+func (m *Manager) start(ctx context.Context, e *entry, fresh bool) (*usernet.Client, error) {
+	if known := e.known(); known != nil && !fresh {
 		return known, nil
 	}
-	n, err := m.Get(name)
+	c, err := usernet.Ensure(ctx, m.cfg.Command[0], m.cfg.Command[1:], m.switchConfig(e.Network))
 	if err != nil {
 		return nil, err
 	}
-	c, err := usernet.Ensure(ctx, m.cfg.Command[0], m.cfg.Command[1:], usernet.Config{
-		Name: n.Name, Subnet: n.Subnet, Gateway: n.Gateway, MTU: n.MTU,
-		Dir: m.dir(name), IdleExit: idleExit, Log: m.cfg.Log,
-	})
-	if err != nil {
-		return nil, err
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client != nil {
+		e.client.Close()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if old := m.clients[name]; old != nil {
-		old.Close()
-	}
-	m.clients[name] = c
+	e.client = c
 	return c, nil
 }
 
-func (m *Manager) dir(name string) string { return filepath.Join(m.cfg.Dir, name) }
+func (e *entry) known() *usernet.Client {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.client
+}
+
+func (m *Manager) switchConfig(n Network) usernet.Config {
+	return usernet.Config{
+		Name: n.Name, Subnet: n.Subnet, Gateway: n.Gateway, MTU: n.MTU, Internal: n.Internal,
+		Dir: m.dir(n), IdleExit: idleExit, Log: m.cfg.Log,
+	}
+}
+
+// dir is a network's directory; its name is short because sockets are in it.
+func (m *Manager) dir(n Network) string {
+	if n.Custom {
+		return filepath.Join(m.cfg.Dir, n.ID[:shortID])
+	}
+	return filepath.Join(m.cfg.Dir, n.Name)
+}
 
 // Disconnect removes an endpoint. One that is not there is no error.
 func (m *Manager) Disconnect(ctx context.Context, name, endpoint string) error {
-	c, err := m.running(ctx, name)
+	return m.ask(ctx, name, func(c *usernet.Client) error { return c.RemoveEndpoint(ctx, endpoint) })
+}
+
+// SetNames replaces the names of an endpoint. One that is not there is no
+// error.
+func (m *Manager) SetNames(ctx context.Context, name, endpoint string, names []string) error {
+	return m.ask(ctx, name, func(c *usernet.Client) error { return c.SetNames(ctx, endpoint, names) })
+}
+
+// ask calls the process of a network, if there is one.
+func (m *Manager) ask(ctx context.Context, name string, call func(*usernet.Client) error) error {
+	e, err := m.acquire(name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer e.use.RUnlock()
+	c, err := m.running(ctx, e)
 	if c == nil || err != nil {
 		return err
 	}
-	err = c.RemoveEndpoint(ctx, endpoint)
-	if errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
+	if err = call(c); errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
 		return nil
 	}
 	return err
 }
 
 // running returns the client of a network whose process runs, nil if none does.
-func (m *Manager) running(ctx context.Context, name string) (*usernet.Client, error) {
-	m.mu.Lock()
-	known := m.clients[name]
-	m.mu.Unlock()
-	if known != nil {
+func (m *Manager) running(ctx context.Context, e *entry) (*usernet.Client, error) {
+	if known := e.known(); known != nil {
 		return known, nil
 	}
-	c, err := usernet.Dial(ctx, m.dir(name))
+	c, err := usernet.Dial(ctx, m.dir(e.Network))
 	if errdefs.IsUnavailable(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.clients[name] != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.client != nil {
 		c.Close()
-		return m.clients[name], nil
+		return e.client, nil
 	}
-	m.clients[name] = c
+	e.client = c
 	return c, nil
 }
 
 // Endpoints returns the endpoints of a network; none when it does not run.
-func (m *Manager) Endpoints(ctx context.Context, name string) ([]usernet.Endpoint, error) {
-	c, err := m.running(ctx, name)
-	if c == nil || err != nil {
-		return nil, err
-	}
-	info, err := c.Inspect(ctx)
-	if errdefs.IsUnavailable(err) {
-		return nil, nil
-	}
-	return info.Endpoints, err
+func (m *Manager) Endpoints(ctx context.Context, name string) (all []usernet.Endpoint, err error) {
+	err = m.ask(ctx, name, func(c *usernet.Client) error {
+		info, err := c.Inspect(ctx)
+		all = info.Endpoints
+		return err
+	})
+	return all, err
 }
 
 // Reconcile removes the endpoints of containers that do not run.
@@ -234,9 +357,10 @@ func (m *Manager) Reconcile(ctx context.Context, running map[string]bool) error 
 func (m *Manager) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, c := range m.clients {
-		c.Close()
+	for _, e := range m.entries {
+		if c := e.known(); c != nil {
+			c.Close()
+		}
 	}
-	clear(m.clients)
 	return nil
 }

@@ -100,6 +100,9 @@ func (c *checker) walk(prefix string, v reflect.Value) {
 
 // descend goes into what has fields of its own and no rule.
 func (c *checker) descend(path string, v reflect.Value) {
+	if empty(v) {
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		c.descend(path, v.Elem())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 )
 
 // paths lists the fields of a type down to what has a rule, or to leaves.
@@ -54,11 +55,51 @@ func TestEveryFieldOfACreateRequestHasARule(t *testing.T) {
 	}
 }
 
-func TestEveryFieldOfAnUpdateRequestHasARule(t *testing.T) {
-	rules := index(UpdateRules())
-	for _, f := range paths(reflect.TypeFor[container.UpdateConfig](), "", rules) {
-		if _, ok := rules[f]; !ok {
-			t.Errorf("field %s has no rule", f)
+func TestEveryFieldOfTheOtherRequestsHasARule(t *testing.T) {
+	for _, tc := range []struct {
+		request reflect.Type
+		rules   []Rule
+	}{
+		{reflect.TypeFor[container.UpdateConfig](), UpdateRules()},
+		{reflect.TypeFor[network.CreateRequest](), NetworkRules()},
+		{reflect.TypeFor[network.ConnectRequest](), ConnectRules()},
+	} {
+		rules := index(tc.rules)
+		fields := paths(tc.request, "", rules)
+		for _, f := range fields {
+			if _, ok := rules[f]; !ok {
+				t.Errorf("field %s of %s has no rule", f, tc.request)
+			}
+		}
+		for name := range rules {
+			if !slices.Contains(fields, name) {
+				t.Errorf("rule for %s, which is no field of %s", name, tc.request)
+			}
+		}
+	}
+}
+
+func TestCheckNetworkNamesTheFieldItRefuses(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"Name":"a","Driver":"overlay"}`: "Driver",
+		`{"Name":"a","EnableIPv6":true}`:  "EnableIPv6",
+		`{"Name":"a","EnableIPv4":false}`: "EnableIPv4",
+		`{"Name":"a","IPAM":{"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.1.0/24"}]}}`:    "IPAM.Config.IPRange",
+		`{"Name":"a","IPAM":{"Config":[{"AuxiliaryAddresses":{"x":"10.9.0.7"}}]}}`:             "IPAM.Config.AuxiliaryAddresses",
+		`{"Name":"a","Options":{"com.docker.network.bridge.name":"br0"}}`:                      "Options",
+		`{"Name":"a","Options":{"com.docker.network.bridge.enable_icc":"false"}}`:              "Options",
+		`{"Name":"a","ConfigFrom":{"Network":"b"}}`:                                            "ConfigFrom.Network",
+		`{"Name":"a","Driver":"bridge","EnableIPv6":false,"IPAM":{"Driver":"default"}}`:        "",
+		`{"Name":"a","Options":{"com.docker.network.driver.mtu":"1450"},"Internal":true}`:      "",
+		`{"Name":"a","Options":{"com.docker.network.bridge.enable_icc":"true"},"Labels":null}`: "",
+	} {
+		var req network.CreateRequest
+		if err := json.Unmarshal([]byte(body), &req); err != nil {
+			t.Fatal(err)
+		}
+		err := CheckNetwork(&req)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), "byre does not support "+want+":") {
+			t.Errorf("%s: error %v, want a refusal that names %q", body, err, want)
 		}
 	}
 }
@@ -88,7 +129,8 @@ func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 		{`{"Image":"a","HostConfig":{"NetworkMode":"host"}}`, "HostConfig.NetworkMode"},
 		{`{"Image":"a","HostConfig":{"KernelMemory":4096}}`, "HostConfig.KernelMemory"},
 		{`{"Image":"a","Frobnicate":1}`, "Frobnicate"},
-		{`{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv4Address":"172.17.0.9"}}}}}`, "NetworkingConfig.EndpointsConfig.IPAMConfig.IPv4Address"},
+		{`{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"fd00::9"}}}}}`, "NetworkingConfig.EndpointsConfig.IPAMConfig.IPv6Address"},
+		{`{"Image":"a","HostConfig":{"NetworkMode":"container:web"}}`, "HostConfig.NetworkMode"},
 	} {
 		var req container.CreateRequest
 		if err := json.Unmarshal([]byte(tc.body), &req); err != nil {
@@ -116,6 +158,17 @@ const dockerRun = `{"Hostname":"","Domainname":"","User":"","AttachStdin":false,
 "IOMaximumBandwidth":0,"MaskedPaths":null,"ReadonlyPaths":null},"NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,
 "Links":null,"Aliases":null,"MacAddress":"","DriverOpts":null,"GwPriority":0,"NetworkID":"","EndpointID":"","Gateway":"","IPAddress":"",
 "IPPrefixLen":0,"IPv6Gateway":"","GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"DNSNames":null}}}}`
+
+func TestCheckTakesSettingsThatAreNull(t *testing.T) {
+	body := `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"app":null}}}`
+	var req container.CreateRequest
+	if err := json.Unmarshal([]byte(body), &req); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(&req, []byte(body)); err != nil {
+		t.Error(err)
+	}
+}
 
 func TestCheckAcceptsWhatDockerSendsForAPlainRun(t *testing.T) {
 	var req container.CreateRequest

@@ -12,7 +12,7 @@ import (
 
 // Rules are all rules for a request to create a container.
 func Rules() []Rule {
-	return slices.Concat(configRules(), hostRules(), resourceRules("HostConfig."), mountRules(), networkRules())
+	return slices.Concat(configRules(), hostRules(), resourceRules("HostConfig."), mountRules(), endpointRules("NetworkingConfig.EndpointsConfig."))
 }
 
 // UpdateRules are the rules for a request to update a container.
@@ -55,7 +55,7 @@ func hostRules() []Rule {
 		Rule{Field: "HostConfig.ContainerIDFile", Verdict: Harmless, Why: "the client writes the file"},
 		Rule{Field: "HostConfig.LogConfig.Type", Verdict: Partly, Why: "the log drivers are json-file and none", Allow: oneOf("json-file", "none")},
 		Rule{Field: "HostConfig.LogConfig.Config", Verdict: Partly, Why: "the options of json-file are max-size and max-file", Allow: allowLogOptions},
-		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "the networks are bridge and none", Allow: oneOf("default", "bridge", "none")},
+		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "every container has a machine of its own; name a network of the driver bridge, or none", Allow: allowNetworkMode},
 		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
 		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre. are byre's own", Allow: allowAnnotations},
 		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "give groups by number", Allow: allowGroups},
@@ -120,17 +120,16 @@ func mountRules() []Rule {
 	)
 }
 
-func networkRules() []Rule {
-	e := "NetworkingConfig.EndpointsConfig."
+// endpointRules are those of a container's settings on a network.
+func endpointRules(e string) []Rule {
 	output := "an answer of the daemon, ignored in requests as dockerd does"
-	rules := honored(e+"MacAddress", e+"Aliases")
+	rules := honored(e+"MacAddress", e+"Aliases", e+"IPAMConfig.IPv4Address")
 	rules = append(rules,
-		Rule{Field: e + "IPAMConfig.IPv4Address", Verdict: Refused, Why: "addresses on the network bridge are given by byre"},
 		Rule{Field: e + "IPAMConfig.IPv6Address", Verdict: Refused, Why: "byre's networks carry IPv4 only"},
-		Rule{Field: e + "IPAMConfig.LinkLocalIPs", Verdict: Refused, Why: "addresses on the network bridge are given by byre"},
+		Rule{Field: e + "IPAMConfig.LinkLocalIPs", Verdict: Refused, Why: "a container has one address, and link-local ones are reached from no network"},
 		Rule{Field: e + "Links", Verdict: Refused, Why: "links are deprecated, containers of a network find each other by name"},
-		Rule{Field: e + "DriverOpts", Verdict: Refused, Why: "the network bridge takes no options"},
-		Rule{Field: e + "GwPriority", Verdict: Harmless, Why: "there is one network"},
+		Rule{Field: e + "DriverOpts", Verdict: Refused, Why: "byre's networks have no options for one container"},
+		Rule{Field: e + "GwPriority", Verdict: Harmless, Why: "a container is on one network"},
 	)
 	for _, f := range []string{
 		"NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway",
@@ -167,6 +166,11 @@ func asString(v any) string {
 		return string(v)
 	}
 	return "\x00"
+}
+
+func allowNetworkMode(v any) bool {
+	mode, ok := v.(container.NetworkMode)
+	return ok && !mode.IsHost() && !mode.IsContainer() && !strings.HasPrefix(string(mode), "ns:")
 }
 
 func isMinusOne(v any) bool {

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"byre.dev/byre/internal/engine/filter"
+	enginenet "byre.dev/byre/internal/engine/network"
+	"byre.dev/byre/internal/engine/request"
+)
+
+// CreateNetwork makes a network from a request that was checked field by field
+// (package request).
+func (e *Engine) CreateNetwork(req network.CreateRequest) (enginenet.Network, error) {
+	n := enginenet.Network{
+		Name: strings.TrimSpace(req.Name), Internal: req.Internal, Attachable: req.Attachable,
+		Options: req.Options, Labels: req.Labels,
+	}
+	if req.IPAM != nil {
+		if len(req.IPAM.Config) > 1 {
+			return n, invalid("byre does not support IPAM.Config: a network has one subnet, %d were given", len(req.IPAM.Config))
+		}
+		for _, c := range req.IPAM.Config {
+			n.Subnet, n.Gateway = c.Subnet, c.Gateway
+			if c.Gateway.IsValid() && !c.Subnet.IsValid() {
+				return n, invalid("gateway %s was given without the subnet that it is in", c.Gateway)
+			}
+		}
+	}
+	if s, ok := req.Options[request.OptionMTU]; ok {
+		mtu, err := strconv.Atoi(s)
+		if err != nil {
+			return n, invalid("invalid MTU %q", s)
+		}
+		n.MTU = mtu
+	}
+	n, err := e.Networks.Create(n)
+	if err == nil {
+		e.publishNetwork(events.ActionCreate, n.Name, "")
+	}
+	return n, err
+}
+
+// RemoveNetwork removes a network that no container is connected to.
+func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
+	// What a client asked for is done, whether the client waits or not.
+	n, err := e.Networks.Remove(context.WithoutCancel(ctx), ref)
+	if err == nil {
+		e.Events.Publish(events.NetworkEventType, events.ActionDestroy, n.ID, map[string]string{"name": n.Name, "type": n.Driver})
+	}
+	return err
+}
+
+// PruneNetworks removes the networks that users made and no container is
+// configured for.
+func (e *Engine) PruneNetworks(ctx context.Context, f filter.Args) ([]string, error) {
+	if err := f.Check("label", "until"); err != nil {
+		return nil, err
+	}
+	removed := []string{}
+	for _, n := range e.Networks.Networks() {
+		old, err := before(f["until"], n.Created)
+		if err != nil {
+			return removed, err
+		}
+		if !n.Custom || !old || !f.Labels("label", n.Labels) || e.NetworkInUse(n.Name) {
+			continue
+		}
+		err = e.RemoveNetwork(ctx, n.ID)
+		switch {
+		case err == nil:
+			removed = append(removed, n.Name)
+		case !errdefs.IsPermissionDenied(err) && !errdefs.IsNotFound(err):
+			return removed, err
+		}
+	}
+	e.Events.Publish(events.NetworkEventType, events.ActionPrune, "", map[string]string{"reclaimed": "0"})
+	return removed, nil
+}
+
+// NetworkInUse says whether a container, running or not, is on a network.
+func (e *Engine) NetworkInUse(name string) bool {
+	for _, c := range e.containers.all() {
+		if c.snapshot().Network == name {
+			return true
+		}
+	}
+	return false
+}
+
+// ConnectNetwork puts a container that does not run, and is on no network, on
+// one. Its machine's card is there from its start.
+func (e *Engine) ConnectNetwork(ctx context.Context, ref, containerRef string, ep *network.EndpointSettings) error {
+	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
+		switch {
+		case r.Network == n.Name:
+			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("endpoint with name %s already exists in network %s", r.Name, n.Name))
+		case n.Name == enginenet.None || r.Network == enginenet.None:
+			return invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+		case r.Network != "":
+			return severalNetworks("network connect", r.Network, n.Name)
+		case r.State.Running:
+			return errdefs.ErrNotImplemented.WithMessage("byre does not support network connect for a running container: its machine's network card is attached at its start; stop the container first")
+		}
+		r.Network, r.Endpoint = n.Name, ep
+		if err := e.checkAttachment(&r, n); err != nil {
+			return err
+		}
+		return c.update(func(rec *Record) { rec.Network, rec.Endpoint = n.Name, ep })
+	})
+}
+
+// DisconnectNetwork takes a container off its network, running or not.
+func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string) error {
+	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
+		if r.Network != n.Name {
+			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("container %s is not connected to network %s", r.ID, n.Name))
+		}
+		if err := e.disconnect(ctx, r); err != nil {
+			return err
+		}
+		if r.Attached != nil {
+			e.publishNetwork(events.ActionDisconnect, n.Name, r.ID)
+		}
+		return c.update(func(rec *Record) { rec.Network, rec.Endpoint, rec.Attached = "", nil, nil })
+	})
+}
+
+// changeNetwork calls change with a network and a container whose op it holds.
+func (e *Engine) changeNetwork(ctx context.Context, ref, containerRef string, change func(enginenet.Network, *Container, Record) error) error {
+	n, err := e.Networks.Get(ref)
+	if err != nil {
+		return err
+	}
+	c, err := e.containers.get(containerRef)
+	if err != nil {
+		return err
+	}
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.unlock()
+	r := c.snapshot()
+	if r.State.Removing || r.State.Dead {
+		return conflict("container %s is marked for removal and cannot be connected or disconnected", r.ID)
+	}
+	return change(n, c, r)
+}
+
+// publishNetwork sends a network's event; id is the container's that it is
+// about, if any.
+func (e *Engine) publishNetwork(action events.Action, name, id string) {
+	n, err := e.Networks.Get(name)
+	if err != nil {
+		return
+	}
+	attributes := map[string]string{"name": n.Name, "type": n.Driver}
+	if id != "" {
+		attributes["container"] = id
+	}
+	e.Events.Publish(events.NetworkEventType, action, n.ID, attributes)
+}
