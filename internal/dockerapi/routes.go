@@ -22,7 +22,7 @@ func (a *api) systemOperations() []operation {
 		{http.MethodGet, "/info", a.info, "swarm is inactive; fields of kernel features are those of the guest"},
 		{http.MethodGet, "/events", a.events, ""},
 		{http.MethodGet, "/system/df", a.diskUsage, "there is no build cache to count"},
-		{http.MethodPost, "/auth", nil, "credentials are not checked before they are used"},
+		{http.MethodPost, "/auth", a.auth, "no identity token is given out"},
 	}
 }
 
@@ -78,14 +78,14 @@ func (a *api) imageOperations() []operation {
 		{http.MethodGet, "/images/{name}/attestations", nil, "attestations of builds are not kept"},
 		{http.MethodGet, "/images/{name}/history", a.imagesHistory, "the parameter platform is refused"},
 		{http.MethodPost, "/images/{name}/tag", a.imagesTag, ""},
-		{http.MethodPost, "/images/{name}/push", nil, "not yet served"},
+		{http.MethodPost, "/images/{name}/push", a.imagesPush, "the parameter platform is refused; of an image with platforms that are not here, this host's is pushed"},
 		{http.MethodDelete, "/images/{name}", a.imagesRemove, "the parameter platforms is refused"},
 		{http.MethodPost, "/commit", nil, "not yet served"},
 		{http.MethodPost, "/build", nil, "not yet served"},
 		{http.MethodPost, "/build/prune", nil, "not yet served"},
 		{http.MethodPost, "/session", nil, "not yet served"},
 		{http.MethodPost, "/grpc", nil, "not yet served"},
-		{http.MethodGet, "/distribution/{name}/json", nil, "not yet served"},
+		{http.MethodGet, "/distribution/{name}/json", a.distributionInspect, ""},
 	}
 }
 

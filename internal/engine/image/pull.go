@@ -48,12 +48,12 @@ func (s *Store) Pull(ctx context.Context, req PullRequest, progress Progress) er
 	resolver := newResolver(req.Auth)
 	_, desc, err := resolver.Resolve(ctx, ref)
 	if err != nil {
-		return pullError(named, err)
+		return remoteError("pull", named, err)
 	}
 	progress(jsonstream.Message{ID: pullID(named), Status: "Pulling from " + reference.Path(named)})
 	img, err := s.fetch(ctx, ref, resolver, req.Platform, progress)
 	if err != nil {
-		return pullError(named, err)
+		return remoteError("pull", named, err)
 	}
 	if before.Target.Digest != "" && before.Target.Digest != img.Target().Digest {
 		if err := s.keepDangling(ctx, images.Image{Target: before.Target}); err != nil {
@@ -120,6 +120,15 @@ func (s *Store) fetch(ctx context.Context, ref string, resolver remotes.Resolver
 
 // newResolver speaks to registries with the user's credentials.
 func newResolver(auth *registry.AuthConfig) remotes.Resolver {
+	return docker.NewResolver(docker.ResolverOptions{
+		Hosts: docker.ConfigureDefaultRegistries(
+			docker.WithAuthorizer(newAuthorizer(auth)),
+			docker.WithPlainHTTP(docker.MatchLocalhost),
+		),
+	})
+}
+
+func newAuthorizer(auth *registry.AuthConfig) docker.Authorizer {
 	credentials := func(string) (string, string, error) {
 		switch {
 		case auth == nil:
@@ -129,16 +138,10 @@ func newResolver(auth *registry.AuthConfig) remotes.Resolver {
 		}
 		return auth.Username, auth.Password, nil
 	}
-	authorizer := docker.NewDockerAuthorizer(docker.WithAuthCreds(credentials))
 	if auth != nil && auth.RegistryToken != "" {
-		authorizer = bearer(auth.RegistryToken)
+		return bearer(auth.RegistryToken)
 	}
-	return docker.NewResolver(docker.ResolverOptions{
-		Hosts: docker.ConfigureDefaultRegistries(
-			docker.WithAuthorizer(authorizer),
-			docker.WithPlainHTTP(docker.MatchLocalhost),
-		),
-	})
+	return docker.NewDockerAuthorizer(docker.WithAuthCreds(credentials))
 }
 
 // bearer authorizes with a token that the user already has.
@@ -153,18 +156,18 @@ func (b bearer) AddResponses(context.Context, []*http.Response) error {
 	return errdefs.ErrNotImplemented
 }
 
-// pullError puts a registry's answer in Docker's words.
-func pullError(named reference.Named, err error) error {
+// remoteError puts a registry's answer in Docker's words.
+func remoteError(verb string, named reference.Named, err error) error {
 	name := reference.FamiliarString(named)
-	if status, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err); ok {
-		if status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden {
-			return errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
-				"pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
-				reference.FamiliarName(named)))
-		}
+	status, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err)
+	if errors.Is(err, docker.ErrInvalidAuthorization) ||
+		ok && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden) {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
+			"%s access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+			verb, reference.FamiliarName(named)))
 	}
 	if errdefs.IsNotFound(err) {
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("manifest for %s not found: manifest unknown: %v", name, err))
 	}
-	return fmt.Errorf("pull %s: %w", name, err)
+	return fmt.Errorf("%s %s: %w", verb, name, err)
 }

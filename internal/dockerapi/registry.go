@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dockerapi
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+
+	"byre.dev/byre/internal/engine/image"
+)
+
+// imagesPush uploads an image.
+func (a *api) imagesPush(w http.ResponseWriter, r *call) error {
+	if r.Form.Get("platform") != "" {
+		return badRequest("byre does not support platform: an image is pushed as it is here")
+	}
+	auth, err := decodeAuth(r.Header.Get(registry.AuthHeader))
+	if err != nil {
+		return err
+	}
+	progress := newProgressWriter(w)
+	pushed := func(p image.Pushed) {
+		if aux, err := json.Marshal(p); err == nil {
+			progress.show(jsonstream.Message{Aux: (*json.RawMessage)(&aux)})
+		}
+	}
+	return progress.finish(a.engine.Images.Push(r.Context(), r.name(), r.Form.Get("tag"), auth, progress.show, pushed))
+}
+
+// distributionInspect describes an image as its registry has it.
+func (a *api) distributionInspect(w http.ResponseWriter, r *call) error {
+	auth, err := decodeAuth(r.Header.Get(registry.AuthHeader))
+	if err != nil {
+		return err
+	}
+	resp, err := a.engine.Images.Remote(r.Context(), r.name(), auth)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, resp)
+}
+
+// auth checks credentials.
+func (a *api) auth(w http.ResponseWriter, r *call) error {
+	var req registry.AuthConfig
+	if _, err := r.body(&req, false); err != nil {
+		return err
+	}
+	if err := a.engine.Images.Login(r.Context(), req); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, registry.AuthResponse{Status: "Login Succeeded"})
+}

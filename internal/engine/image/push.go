@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package image
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Pushed is what a push ends with, for programs.
+type Pushed struct {
+	// Tag, Digest and Size are those of the manifest or index.
+	Tag    string
+	Digest string
+	Size   int64
+}
+
+// Push uploads an image to the registry that its name says. Of an image of
+// several platforms the manifest of this engine's is pushed, unless all are
+// here. pushed is called once the registry has it.
+func (s *Store) Push(ctx context.Context, name, tag string, auth *registry.AuthConfig, progress Progress, pushed func(Pushed)) error {
+	named, err := pullName(name, tag)
+	if err != nil {
+		return err
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return errdefs.ErrInvalidArgument.WithMessage("cannot push a digest reference")
+	}
+	img, err := s.Get(ctx, named.String())
+	if err != nil || img.Ref == "" {
+		return errdefs.ErrNotFound.WithMessage("tag does not exist: " + reference.FamiliarString(named))
+	}
+	target, err := s.pushTarget(ctx, img)
+	if err != nil {
+		return err
+	}
+	progress(jsonstream.Message{Status: "The push refers to repository [" + named.Name() + "]"})
+	layers := &layerList{progress: progress, seen: map[digest.Digest]bool{}}
+	err = s.cfg.Client.Push(ctx, named.String(), target,
+		containerd.WithResolver(newResolver(auth)),
+		containerd.WithPlatformMatcher(platforms.All),
+		containerd.WithImageHandler(images.HandlerFunc(layers.add)),
+	)
+	if err != nil {
+		return remoteError("push", named, err)
+	}
+	layers.finish()
+	s.publish(events.ActionPush, reference.FamiliarString(named), reference.FamiliarName(named), nil)
+	result := Pushed{Tag: pullID(named), Digest: target.Digest.String(), Size: target.Size}
+	progress(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", result.Tag, result.Digest, result.Size)})
+	pushed(result)
+	return nil
+}
+
+// pushTarget is what of an image can be pushed whole.
+func (s *Store) pushTarget(ctx context.Context, img Image) (ocispec.Descriptor, error) {
+	whole := true
+	walk := func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		if _, err := s.content().Info(ctx, desc.Digest); errdefs.IsNotFound(err) {
+			whole = false
+			return nil, images.ErrSkipDesc
+		} else if err != nil {
+			return nil, err
+		}
+		return images.Children(ctx, s.content(), desc)
+	}
+	if err := images.Walk(ctx, images.HandlerFunc(walk), img.Target); err != nil {
+		return img.Target, fmt.Errorf("push image %s: %w", img.ID(), err)
+	}
+	if whole {
+		return img.Target, nil
+	}
+	detail, err := s.Detail(ctx, img.Target, nil)
+	if err != nil {
+		return img.Target, err
+	}
+	return detail.Manifest, nil
+}
+
+// layerList shows the layers of a push.
+type layerList struct {
+	progress Progress
+
+	// mu guards what follows.
+	mu   sync.Mutex
+	seen map[digest.Digest]bool
+	ids  []string
+}
+
+// add sees every descriptor before it is uploaded.
+func (l *layerList) add(_ context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if images.IsLayerType(desc.MediaType) && !l.seen[desc.Digest] {
+		l.seen[desc.Digest] = true
+		l.ids = append(l.ids, short(desc.Digest.Encoded()))
+		l.progress(jsonstream.Message{ID: short(desc.Digest.Encoded()), Status: "Preparing"})
+	}
+	return nil, nil
+}
+
+// finish notes that the registry has all layers.
+func (l *layerList) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range l.ids {
+		l.progress(jsonstream.Message{ID: id, Status: "Pushed"})
+	}
+}
