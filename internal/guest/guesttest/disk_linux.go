@@ -5,6 +5,7 @@ package guesttest
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -40,4 +41,23 @@ func e2fs(tb testing.TB, tool string, args ...string) string {
 		tb.Errorf("%s: %v: %s", tool, err, out)
 	}
 	return string(out)
+}
+
+// TestProgramDisk makes an ext4 image that holds the test program of a package
+// of this module under the name "test", built for the guest.
+func TestProgramDisk(tb testing.TB, pkg string) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	root := filepath.Join(dir, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command("go", "test", "-c", "-o", filepath.Join(root, "test"), pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("build the tests of %s: %v: %s", pkg, err, out)
+	}
+	image := filepath.Join(dir, "test.ext4")
+	mkfs(tb, image, "32M", "-O", "^has_journal", "-d", root)
+	return image
 }

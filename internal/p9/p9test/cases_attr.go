@@ -111,6 +111,19 @@ var attributeCases = []testCase{
 			eq(x, "mtime ns", a.Mtime.Nsec, 987654321)
 		}
 	}},
+	{"times before 1970 are kept", func(x *exam) {
+		if x.NoNanoseconds {
+			x.Skip("the mount keeps whole seconds since 1970")
+		}
+		x.write("f", "")
+		x.ok(x.Setattr(x.p("f"), p9.SetAttr{
+			Valid: p9.SetAtime | p9.SetAtimeSet | p9.SetMtime | p9.SetMtimeSet,
+			Atime: p9.Time{Sec: -1}, Mtime: p9.Time{Sec: -100, Nsec: 123456789},
+		}))
+		a := x.stat("f")
+		eq(x, "atime", a.Atime, p9.Time{Sec: -1})
+		eq(x, "mtime", a.Mtime, p9.Time{Sec: -100, Nsec: 123456789})
+	}},
 	{"one time can be set alone, and to now", func(x *exam) {
 		x.write("f", "")
 		x.ok(x.Setattr(x.p("f"), p9.SetAttr{

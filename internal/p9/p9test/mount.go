@@ -75,7 +75,7 @@ type File interface {
 type Traits struct {
 	// Unprivileged: this process may not give files away nor make devices.
 	Unprivileged bool
-	// NoNanoseconds: times are set to whole seconds.
+	// NoNanoseconds: times are set to whole seconds, none before 1970.
 	NoNanoseconds bool
 	// NoTrusted: trusted and security attributes cannot be set.
 	NoTrusted bool

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package guesttest_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"byre.dev/byre/internal/guest/guesttest"
+	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/memfs"
+	"byre.dev/byre/internal/p9"
+	"byre.dev/byre/internal/p9/p9srv"
+)
+
+// shared is a machine with shares of both cache modes, each mounted twice, as
+// two machines have it: two connections, one table of locks.
+type shared struct {
+	*guesttest.Machine
+	// asked counts requests for the attribute security.capability.
+	asked atomic.Int64
+}
+
+// TestSharesOfBothCacheModes runs all its cases in one machine.
+func TestSharesOfBothCacheModes(t *testing.T) {
+	m := &shared{Machine: guesttest.Boot(t, guesttest.Config{
+		Disks: []guesttest.Disk{
+			{Path: guesttest.BusyboxDisk(t), ReadOnly: true}, {Path: guesttest.ScratchDisk(t)},
+			{Path: guesttest.TestProgramDisk(t, "byre.dev/byre/internal/p9/p9test"), ReadOnly: true},
+		},
+		Shares: []string{"loose", "loose2", "none", "none2", "polled"},
+	})}
+	m.Connect()
+	if f := m.Greet().Features; !slices.Contains(f, guestapi.FeaturePort9P) {
+		t.Fatalf("features %v: the kernel is not ours", f)
+	}
+	m.Renew()
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	program := diskMount(2)
+	program.ReadOnly = true
+	mounts := []*guestapi.Mount{program}
+	locks := new(p9srv.Locks)
+	serve := func(name string, root p9srv.Node) {
+		srv := &p9srv.Server{Root: watched{Node: root, asked: &m.asked}, Locks: locks}
+		conn := m.SharePort(name)
+		wg.Go(func() { srv.Serve(context.WithoutCancel(t.Context()), conn) })
+		t.Cleanup(func() { conn.Close() })
+	}
+	serve("polled", memfs.New().Root())
+	for _, cache := range []string{"loose", "none"} {
+		root := memfs.New().Root()
+		for _, name := range []string{cache, cache + "2"} {
+			serve(name, root)
+			mounts = append(mounts, shareMount(name, cache))
+		}
+	}
+	if _, err := m.Guest.Mount(m.Context(), &guestapi.MountRequest{Mounts: mounts}); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a port that is polled serves all the same", func(t *testing.T) { portIsPolled(t, m) })
+	for _, cache := range []string{"loose", "none"} {
+		t.Run("cache="+cache, func(t *testing.T) {
+			t.Run("writing asks for capabilities once", func(t *testing.T) { writeOften(t, m, cache) })
+			t.Run("the contract is kept", func(t *testing.T) { keepContract(t, m, cache) })
+		})
+	}
+}
+
+func shareMount(name, cache string) *guestapi.Mount {
+	return &guestapi.Mount{
+		Target: guestapi.RuntimeDir + "/shares/" + name,
+		Source: &guestapi.Mount_Share{Share: &guestapi.Share{
+			Name: name, Transport: guestapi.Share_VIRTIO_PORT, Cache: cache, Msize: 512 << 10, PosixAcl: true,
+		}},
+	}
+}
+
+// portIsPolled has v9fs work over a port that another thread polls.
+func portIsPolled(t *testing.T, m *shared) {
+	runContract(t, m, "none", "-test.run=Polled", "P9TEST_PORT="+guestapi.SharePortPrefix+"polled")
+}
+
+// writeOften writes a file in five hundred pieces and counts what the kernel
+// wants to know before each.
+func writeOften(t *testing.T, m *shared, cache string) {
+	id := "writer-" + cache
+	before := m.asked.Load()
+	spec := guesttest.Spec("dd", "if=/dev/zero", "of=/here/written", "bs=1k", "count=500")
+	spec.Mounts = append(spec.Mounts, bindShare(cache, "/here"))
+	p := m.Run(id, spec)
+	if code := p.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	_, errs := p.Delete()
+	asked := m.asked.Load() - before
+	t.Logf("asked %d times; %s", asked, errs)
+	if asked > 5 {
+		t.Errorf("asked for security.capability %d times in 500 writes", asked)
+	}
+}
+
+func bindShare(name, at string) specs.Mount {
+	source := guestapi.RuntimeDir + "/shares/" + name
+	return specs.Mount{Destination: at, Type: "bind", Source: source, Options: []string{"rbind"}}
+}
+
+// keepContract runs the tests of package p9test. Its suite runs with cache=none
+// here and with cache=loose in TestSharesKeepTheContractInAGuest.
+func keepContract(t *testing.T, m *shared, cache string) {
+	flag := "-test.skip=Polled|LocalFileSystem"
+	if cache == "none" {
+		// Thousands of files, at several requests each, are too many.
+		flag = "-test.skip=Polled|Keeps/ten_thousand|Keeps/emptied_while|Keeps/hundred_levels"
+	}
+	runContract(t, m, cache, flag, "P9TEST_UNCACHED=/here/uncached")
+}
+
+// runContract runs tests of package p9test in a container that has a share by
+// both its mounts.
+func runContract(t *testing.T, m *shared, cache, flag, env string) {
+	id := "contract-" + cache + flag[len("-test."):len("-test.")+3]
+	m.MountRoot(id)
+	args := []string{"/prog/test", "-test.timeout=8m", flag}
+	if testing.Verbose() {
+		args = append(args, "-test.v")
+	}
+	spec := guesttest.Spec(args...)
+	spec.Process.Env = append(spec.Process.Env, "P9TEST_DIR=/here", "P9TEST_OTHER_DIR=/there", "P9TEST_SLOW=1", env)
+	spec.Process.Capabilities.Bounding = append(spec.Process.Capabilities.Bounding, "CAP_SYS_ADMIN", "CAP_FSETID", "CAP_SETFCAP")
+	spec.Process.Capabilities.Effective = spec.Process.Capabilities.Bounding
+	spec.Process.Capabilities.Permitted = spec.Process.Capabilities.Bounding
+	spec.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	spec.Mounts = append(spec.Mounts, bindShare(cache, "/here"), bindShare(cache+"2", "/there"),
+		specs.Mount{Destination: "/prog", Type: "bind", Source: disks + "2", Options: []string{"rbind"}})
+	p, err := m.Create(id, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+	defer cancel()
+	r, err := m.Task.Wait(ctx, &taskapi.WaitRequest{ID: id})
+	if err != nil {
+		t.Fatalf("wait: %v; output so far: %s", err, p.Output())
+	}
+	out, errs := p.Delete()
+	if r.ExitStatus != 0 {
+		t.Errorf("exit code %d", r.ExitStatus)
+	}
+	if r.ExitStatus != 0 || testing.Verbose() {
+		t.Logf("%s%s", out, errs)
+	}
+}
+
+// watched is a tree that counts requests for security.capability. Its files
+// named "uncached" have version 0: clients must not cache them.
+type watched struct {
+	p9srv.Node
+	zero  bool
+	asked *atomic.Int64
+}
+
+func (v watched) Getxattr(name string) ([]byte, linux.Errno) {
+	if name == "security.capability" {
+		v.asked.Add(1)
+	}
+	return v.Node.Getxattr(name)
+}
+
+func (v watched) QID() p9.QID {
+	q := v.Node.QID()
+	if v.zero {
+		q.Version = 0
+	}
+	return q
+}
+
+func (v watched) Clone() p9srv.Node { return watched{v.Node.Clone(), v.zero, v.asked} }
+
+func (v watched) Walk(name string) (p9srv.Node, linux.Errno) {
+	n, e := v.Node.Walk(name)
+	if e != 0 {
+		return nil, e
+	}
+	return watched{n, name == "uncached", v.asked}, 0
+}
+
+func (v watched) Getattr(mask uint64, a *p9.Attr) linux.Errno {
+	e := v.Node.Getattr(mask, a)
+	a.QID = v.QID()
+	return e
+}
+
+func (v watched) Create(name string, flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	n, f, e := v.Node.Create(name, flags, mode, o)
+	if e != 0 {
+		return nil, nil, e
+	}
+	return watched{n, name == "uncached", v.asked}, f, 0
+}
+
+// bare takes the wrapper off what comes back as an argument.
+func bare(n p9srv.Node) p9srv.Node {
+	if v, ok := n.(watched); ok {
+		return v.Node
+	}
+	return n
+}
+
+func (v watched) Link(target p9srv.Node, name string) linux.Errno {
+	return v.Node.Link(bare(target), name)
+}
+
+func (v watched) Renameat(oldName string, dir p9srv.Node, newName string) linux.Errno {
+	return v.Node.Renameat(oldName, bare(dir), newName)
+}
+
+func (v watched) Rename(dir p9srv.Node, name string) linux.Errno {
+	return v.Node.Rename(bare(dir), name)
+}
