@@ -32,8 +32,8 @@ func sources(path string) (Source, error) {
 	switch path {
 	case "/host/dir":
 		return Source{Dir: true, Kind: "directory"}, nil
-	case "/host/file":
-		return Source{Regular: true}, nil
+	case "/host/file": // a link to a file of another name
+		return Source{Regular: true, Name: "target"}, nil
 	case "/host/shm":
 		return Source{Dir: true, Kind: "directory", TmpfsSize: 64 << 20}, nil
 	case "/host/docker.sock":
@@ -103,7 +103,7 @@ func TestBindsBecomeShares(t *testing.T) {
 		}
 		found[m.Destination] = m
 	}
-	if got := found["/etc/x"].Source; got != shareDir("box", 1)+"/file" {
+	if got := found["/etc/x"].Source; got != shareDir("box", 1)+"/target" {
 		t.Errorf("the file is bound from %s", got)
 	}
 	if got := found["/dev/shm"]; got.Type != "tmpfs" || !slices.Contains(got.Options, "size=67108864") {
