@@ -28,7 +28,6 @@ memfs: linux p9 p9/p9srv
 p9/p9test: linux p9 p9/p9srv p9/p9client
 watch: winapi
 p9/replay: linux p9 p9/p9srv watch
-vsock: winapi
 localsock: winapi
 hostproc: winapi
 disk: winapi
@@ -40,8 +39,8 @@ testenv:
 # 3 machines
 vm:
 guestimage: guestapi
-vm/hcs: vm vsock mux hostproc winapi guestimage
-vm/qemu: vm vsock mux hostproc winapi guestimage guestapi lockfile
+vm/hcs: vm mux hostproc winapi guestimage
+vm/qemu: vm mux hostproc winapi guestimage guestapi lockfile
 vm/vmtest: vm guestapi
 
 # 3 images
@@ -54,11 +53,11 @@ guest/reap:
 guest/stdio: guestapi mux guest/vport
 guest/taskapi:
 guest/archive: guestapi
-guest/mount: guestapi mux vsock linux guest/vport guest/stdio
-guest/netcfg: guestapi mux vsock linux
-guest/task: guestapi mux vsock linux guest/mount guest/netcfg guest/reap guest/stdio guest/taskapi guest/archive
-guest/agent: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive guest/vport
-guest/initd: guestapi mux vsock linux guest/mount guest/netcfg guest/task guest/agent guest/reap guest/stdio guest/vport guest/taskapi guest/archive
+guest/mount: guestapi mux linux guest/vport guest/stdio
+guest/netcfg: guestapi mux linux
+guest/task: guestapi mux linux guest/mount guest/netcfg guest/reap guest/stdio guest/taskapi guest/archive
+guest/agent: guestapi mux linux guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive guest/vport
+guest/initd: guestapi mux linux guest/mount guest/netcfg guest/task guest/agent guest/reap guest/stdio guest/vport guest/taskapi guest/archive
 guest/guesttest: guestapi mux cpio guest/taskapi
 
 # 4 sandbox

@@ -6,8 +6,8 @@
 // every operating system, and tested there.
 //
 // The guest sees what it sees under QEMU: disks by LUN on one SCSI controller,
-// a serial console, one NIC. The guest link is AF_HYPERV (package vsock), which
-// the guest's kernel shows as AF_VSOCK.
+// a serial console, one NIC. The guest link is AF_HYPERV, which the guest's
+// kernel shows as AF_VSOCK.
 package hcs
 
 import (
