@@ -22,26 +22,25 @@ guestapi:
 shimapi:
 
 # 2 host: what operating systems do differently, one package each
-winapi:
-hostfs: linux p9 p9/p9srv winapi
+testenv:
+hostfs: linux p9 p9/p9srv
 memfs: linux p9 p9/p9srv
-p9/p9test: linux p9 p9/p9srv p9/p9client
-watch: winapi
+p9/p9test: linux p9 p9/p9srv p9/p9client testenv
+watch:
 p9/replay: linux p9 p9/p9srv watch
-localsock: winapi
-hostproc: winapi
-disk: winapi
+localsock:
+hostproc:
+disk:
 lockfile:
 usernet: lockfile
 home:
-testenv:
 
 # 3 machines
 vm:
 guestimage: guestapi
-vm/hcs: vm mux hostproc winapi guestimage
-vm/qemu: vm mux hostproc winapi guestimage guestapi lockfile
-vm/vmtest: vm guestapi
+vm/hcs:
+vm/qemu: vm mux hostproc guestimage lockfile
+vm/vmtest: vm guestapi testenv
 
 # 3 images
 layer: disk
@@ -50,27 +49,26 @@ snapshot: layer disk
 # 3 guest: Linux only, never imports the host packages
 guest/vport:
 guest/reap:
-guest/stdio: guestapi mux guest/vport
+guest/stdio:
 guest/taskapi:
-guest/archive: guestapi
-guest/mount: guestapi mux linux guest/vport guest/stdio
-guest/netcfg: guestapi mux linux
-guest/task: guestapi mux linux guest/mount guest/netcfg guest/reap guest/stdio guest/taskapi guest/archive
-guest/agent: guestapi mux linux guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive guest/vport
-guest/initd: guestapi mux linux guest/mount guest/netcfg guest/task guest/agent guest/reap guest/stdio guest/vport guest/taskapi guest/archive
-guest/guesttest: guestapi mux cpio guest/taskapi
+guest/archive:
+guest/mount: guestapi guest/vport
+guest/netcfg: guestapi
+guest/task: guestapi guest/netcfg guest/reap guest/stdio guest/taskapi
+guest/agent: guestapi guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive
+guest/initd: guestapi mux guest/netcfg guest/agent guest/reap guest/vport
+guest/guesttest: guestapi mux testenv
 
 # 4 sandbox
-sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm guestimage disk mux
+sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm disk
 
 # 5 services: the same things behind several doors
-shim: sandbox shimapi usernet vm guestapi hostproc
+shim: sandbox shimapi usernet vm guestapi
 ctrd: snapshot lockfile shimapi
 engine: usernet shimapi watch
 dockerapi: engine
-moby: sandbox usernet
-daemon: ctrd engine dockerapi localsock lockfile home usernet
-doctor: home localsock vm guestimage
+daemon: ctrd engine dockerapi localsock lockfile home
+doctor: home localsock
 cli: localsock home
 arch:
 `
@@ -80,7 +78,7 @@ arch:
 const Doors = `
 gvisor.dev/gvisor: usernet
 github.com/containers/gvisor-tap-vsock: usernet
-github.com/containerd/containerd/v2: ctrd engine shim snapshot layer daemon sandbox shimapi
+github.com/containerd/containerd/v2: ctrd engine shim snapshot shimapi
 github.com/moby/moby: dockerapi engine cli
 github.com/docker/cli: cli
 github.com/Microsoft/hcsshim: layer

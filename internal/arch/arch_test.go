@@ -106,7 +106,7 @@ func TestImportsFollowTheFloors(t *testing.T) {
 	names, allowed := table(arch.Floors)
 	for i, name := range names {
 		for _, dep := range allowed[name] {
-			if at := slices.Index(names, dep); at < 0 && dep != "winapi" || at > i {
+			if at := slices.Index(names, dep); at < 0 || at > i {
 				t.Errorf("table: %s may import %s, which is not on a line above it", name, dep)
 			}
 		}
@@ -134,6 +134,102 @@ func TestImportsFollowTheFloors(t *testing.T) {
 				t.Errorf("%s/%s imports %s: internal/arch does not allow it", f.dir, f.name, dep)
 			}
 		}
+	}
+}
+
+// unused returns the words of a table that no import of a line bears out.
+func unused(words map[string][]string, used map[string]map[string]bool) []string {
+	var left []string
+	for name, ws := range words {
+		for _, w := range ws {
+			if !used[name][w] {
+				left = append(left, name+": "+w)
+			}
+		}
+	}
+	slices.Sort(left)
+	return left
+}
+
+// mark notes that a line of a table was borne out.
+func mark(used map[string]map[string]bool, name, word string) {
+	if used[name] == nil {
+		used[name] = map[string]bool{}
+	}
+	used[name][word] = true
+}
+
+func TestTheFloorsListNothingThatIsNotThere(t *testing.T) {
+	names, allowed := table(arch.Floors)
+	there, used := map[string]bool{}, map[string]map[string]bool{}
+	for _, f := range parseTree(t) {
+		pkg, ok := strings.CutPrefix(f.dir, "internal/")
+		if !ok {
+			continue
+		}
+		own := line(allowed, pkg)
+		there[own] = true
+		for _, imp := range f.imports {
+			if dep, ok := strings.CutPrefix(imp, module+"internal/"); ok && !strings.HasSuffix(f.name, "_test.go") {
+				mark(used, own, line(allowed, dep))
+			}
+		}
+	}
+	for _, name := range names {
+		if !there[name] {
+			t.Errorf("internal/arch lists the package %s, which is not there", name)
+		}
+	}
+	for _, u := range unused(allowed, used) {
+		t.Errorf("internal/arch allows an import that nobody makes: %s", u)
+	}
+}
+
+func TestTheDoorsListNothingThatIsNotUsed(t *testing.T) {
+	trees, doors := table(arch.Doors)
+	used := map[string]map[string]bool{}
+	for _, f := range parseTree(t) {
+		pkg, ok := strings.CutPrefix(f.dir, "internal/")
+		if !ok || strings.HasSuffix(f.name, "_test.go") {
+			continue
+		}
+		for _, imp := range f.imports {
+			for _, tree := range trees {
+				if imp != tree && !strings.HasPrefix(imp, tree+"/") {
+					continue
+				}
+				for _, d := range doors[tree] {
+					if pkg == d || strings.HasPrefix(pkg, d+"/") {
+						mark(used, tree, d)
+					}
+				}
+			}
+		}
+	}
+	for _, u := range unused(doors, used) {
+		t.Errorf("internal/arch lists a door that nobody uses: %s", u)
+	}
+}
+
+func TestSkipsGoThroughTestenv(t *testing.T) {
+	for _, f := range parseTree(t) {
+		if f.dir == "internal/testenv" {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
+				return true
+			}
+			if x, ok := sel.X.(*ast.Ident); !ok || x.Name != "testenv" {
+				t.Errorf("%s/%s skips by itself: testenv.Skip tells whether it may", f.dir, f.name)
+			}
+			return true
+		})
 	}
 }
 

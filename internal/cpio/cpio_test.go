@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"byre.dev/byre/internal/cpio"
+	"byre.dev/byre/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -61,12 +62,7 @@ func TestArchiveBytes(t *testing.T) {
 }
 
 func TestCpioReadsTheArchive(t *testing.T) {
-	tool, err := exec.LookPath("cpio")
-	if err != nil {
-		if tool, err = exec.LookPath("busybox"); err != nil {
-			t.Skip("neither cpio nor busybox")
-		}
-	}
+	tool := testenv.NeedTool(t, "cpio", "busybox")
 	args := []string{"-t"}
 	if strings.HasSuffix(tool, "busybox") {
 		args = []string{"cpio", "-t"}

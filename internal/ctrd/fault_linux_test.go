@@ -31,6 +31,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"byre.dev/byre/internal/ctrd"
+	"byre.dev/byre/internal/testenv"
 )
 
 // childEnv makes the test binary a daemon that does one thing and waits for its
@@ -292,16 +293,14 @@ func (c *stuckWriter) Write(b []byte) (int, error) {
 }
 
 func TestFullDiskIsSaidAndLeavesTheStoreIntact(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a small file system takes root")
-	}
+	testenv.NeedRoot(t, "mount a small file system")
 	cfg := config(t)
 	dir := filepath.Join(t.TempDir(), "small")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
-		t.Skipf("mount tmpfs: %v", err)
+		testenv.Skip(t, testenv.FileSystem, "mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {

@@ -18,6 +18,7 @@ import (
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9test"
+	"byre.dev/byre/internal/testenv"
 )
 
 // unprivilegedDir names the directory for a run of this test binary as an
@@ -30,9 +31,7 @@ func TestMappedKeepsTheContractWithoutRoot(t *testing.T) {
 		p9test.Run(t, p9test.Client(root, 0), p9test.Traits{Slow: true})
 		return
 	}
-	if os.Getuid() != 0 {
-		t.Skip("only root can become an ordinary user")
-	}
+	testenv.NeedRoot(t, "become an ordinary user")
 	dir, err := os.MkdirTemp("", "hostfs")
 	if err != nil {
 		t.Fatal(err)

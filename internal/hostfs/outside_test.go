@@ -20,6 +20,7 @@ import (
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/p9test"
+	"byre.dev/byre/internal/testenv"
 )
 
 func TestMagicLinksLeadNowhere(t *testing.T) {
@@ -81,13 +82,11 @@ func TestHardLinksAndRenamesDoNotLeaveTheShare(t *testing.T) {
 }
 
 func TestDevicesOfTheHostAreNotOpened(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can make a device")
-	}
+	testenv.NeedRoot(t, "make a device")
 	share, _ := outside(t)
 	path := filepath.Join(share, "zero")
 	if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))); err != nil {
-		t.Skipf("devices cannot be made: %v", err)
+		testenv.Skip(t, testenv.FileSystem, "devices cannot be made: %v", err)
 	}
 	for _, mapped := range []bool{false, true} {
 		m := p9test.Client(export(t, hostfs.Config{Path: share, Mapped: mapped}), 0)
@@ -124,16 +123,14 @@ func TestMappedModesGiveNothingAwayOnTheHost(t *testing.T) {
 }
 
 func TestAFullDiskIsToldAndForgotten(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small file system")
-	}
+	testenv.NeedRoot(t, "mount a small file system")
 	for name, cfg := range map[string]hostfs.Config{
 		"passthrough": {}, "mapped": {Mapped: true}, "sidecar": {Mapped: true, SidecarOnly: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-				t.Skipf("tmpfs cannot be mounted: %v", err)
+				testenv.Skip(t, testenv.FileSystem, "tmpfs cannot be mounted: %v", err)
 			}
 			t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 			share := filepath.Join(dir, "share")

@@ -5,13 +5,13 @@
 package hostfs_test
 
 import (
-	"os"
 	"testing"
 
 	"byre.dev/byre/internal/hostfs"
 	"byre.dev/byre/internal/p9/p9client"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/p9test"
+	"byre.dev/byre/internal/testenv"
 )
 
 func export(tb testing.TB, cfg hostfs.Config) *p9client.FID {
@@ -31,9 +31,7 @@ func export(tb testing.TB, cfg hostfs.Config) *p9client.FID {
 }
 
 func TestPassthroughKeepsTheContract(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("passthrough needs root")
-	}
+	testenv.NeedRoot(t, "pass owners through")
 	root := export(t, hostfs.Config{Path: t.TempDir()})
 	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{})
 }

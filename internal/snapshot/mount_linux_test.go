@@ -14,15 +14,15 @@ import (
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/google/go-cmp/cmp"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 // mountAll does on this host what the guest does with a snapshot's mounts, and
 // returns the container's root.
 func mountAll(t *testing.T, mounts []mount.Mount) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("mounting takes root")
-	}
+	testenv.NeedRoot(t, "mount")
 	dir := t.TempDir()
 	var points []string
 	for i, m := range mounts[:len(mounts)-1] {
@@ -49,7 +49,7 @@ func mountAll(t *testing.T, mounts []mount.Mount) string {
 	options := "lowerdir=" + strings.Join(points[1:], ":") + ",upperdir=" + points[0] + "/upper,workdir=" + points[0] + "/work"
 	if err := syscall.Mount("overlay", root, "overlay", 0, options); err != nil {
 		if errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EINVAL) {
-			t.Skipf("overlayfs on this host: %v", err)
+			testenv.Skip(t, testenv.FileSystem, "overlayfs on this host: %v", err)
 		}
 		t.Fatal(err)
 	}

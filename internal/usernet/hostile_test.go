@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"byre.dev/byre/internal/testenv"
 	"byre.dev/byre/internal/usernet"
 )
 
@@ -212,7 +213,7 @@ func hostAddress(t *testing.T) netip.Addr {
 		c, err = icmp.ListenPacket("ip4:icmp", "127.0.0.1")
 	}
 	if err != nil {
-		t.Skipf("this account may not ping: %v", err)
+		testenv.Skip(t, testenv.Root, "ping: %v", err)
 	}
 	_ = c.Close()
 	addrs, err := net.InterfaceAddrs()
@@ -224,7 +225,7 @@ func hostAddress(t *testing.T) netip.Addr {
 			return p.Addr()
 		}
 	}
-	t.Skip("this host has no address but loopback")
+	testenv.Skip(t, testenv.Address, "this host has none but loopback")
 	return netip.Addr{}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 
+	"byre.dev/byre/internal/testenv"
 	"byre.dev/byre/internal/usernet"
 )
 
@@ -330,7 +331,7 @@ func TestHostServiceOnIPv6LoopbackIsReachedToo(t *testing.T) {
 	s := newSwitch(t, nil)
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
-		t.Skipf("this host has no ::1: %v", err)
+		testenv.Skip(t, testenv.Address, "this host has no ::1: %v", err)
 	}
 	serveEcho(t, l)
 	g := boot(t, s, usernet.Endpoint{ID: "a"})

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 const (
@@ -44,9 +46,7 @@ func binDir(t *testing.T) string {
 // needRoot skips: an engine of the system's runs as root.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: a containerd or dockerd of its own takes root")
-	}
+	testenv.NeedRoot(t, "run an engine of the system's")
 }
 
 // build makes programs from the module in a directory below this one. What is

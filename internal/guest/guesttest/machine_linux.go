@@ -23,6 +23,7 @@ import (
 
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/mux"
+	"byre.dev/byre/internal/testenv"
 )
 
 // Disk is a disk of a machine; its LUN is its position.
@@ -70,29 +71,17 @@ func ImageDir(tb testing.TB) string {
 	}
 	for _, f := range []string{"vmlinux", "initrd"} {
 		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
-			skip(tb, "no guest image in "+dir+": make guest")
+			testenv.Skip(tb, testenv.GuestImage, "%s has none: make guest", dir)
 		}
 	}
 	return dir
-}
-
-// skip skips at a desk and fails in CI.
-func skip(tb testing.TB, reason string) {
-	tb.Helper()
-	if os.Getenv("CI") != "" {
-		tb.Fatal(reason)
-	}
-	tb.Skip(reason)
 }
 
 // Boot starts a machine whose agent waits for the host; nothing is connected.
 func Boot(tb testing.TB, cfg Config) *Machine {
 	tb.Helper()
 	image := ImageDir(tb)
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		skip(tb, "no QEMU: "+err.Error())
-	}
+	qemu := testenv.NeedTool(tb, "qemu-system-x86_64")
 	dir, err := os.MkdirTemp("", "guest") // a socket's path is bounded, TempDir's is not
 	if err != nil {
 		tb.Fatal(err)

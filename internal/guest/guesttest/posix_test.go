@@ -21,14 +21,13 @@ import (
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/hostfs"
 	"byre.dev/byre/internal/p9/p9srv"
+	"byre.dev/byre/internal/testenv"
 )
 
 // TestSharesKeepTheContractInAGuest runs the suite of p9test inside a guest,
 // in a container, over mounted shares of the host.
 func TestSharesKeepTheContractInAGuest(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("passthrough needs root")
-	}
+	testenv.NeedRoot(t, "pass owners through")
 	cases := []struct{ name, cache string }{{"passthrough", "loose"}, {"mapped", "loose"}}
 	var names []string
 	for _, c := range cases {

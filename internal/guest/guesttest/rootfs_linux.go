@@ -19,15 +19,13 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/testenv"
 )
 
 // BusyboxDisk makes an ext4 image with the host's static busybox in it.
 func BusyboxDisk(tb testing.TB) string {
 	tb.Helper()
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		skip(tb, "no static busybox: "+err.Error())
-	}
+	busybox := testenv.NeedTool(tb, "busybox")
 	dir := tb.TempDir()
 	root := filepath.Join(dir, "root")
 	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "mnt", "root"} {

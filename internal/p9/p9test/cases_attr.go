@@ -9,6 +9,7 @@ import (
 
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
+	"byre.dev/byre/internal/testenv"
 )
 
 func mode(m linux.Mode) p9.SetAttr { return p9.SetAttr{Valid: p9.SetMode, Mode: m} }
@@ -113,7 +114,7 @@ var attributeCases = []testCase{
 	}},
 	{"times before 1970 are kept", func(x *exam) {
 		if x.NoNanoseconds {
-			x.Skip("the mount keeps whole seconds since 1970")
+			testenv.Skip(x, testenv.Feature, "the mount keeps whole seconds since 1970")
 		}
 		x.write("f", "")
 		x.ok(x.Setattr(x.p("f"), p9.SetAttr{

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 // TestAFileOpenedUncachedIsNotMappedForWriting needs a share whose server opens
@@ -17,7 +19,7 @@ import (
 func TestAFileOpenedUncachedIsNotMappedForWriting(t *testing.T) {
 	path := os.Getenv("P9TEST_UNCACHED")
 	if path == "" {
-		t.Skip("P9TEST_UNCACHED names no file: a guest's share is needed")
+		testenv.Skip(t, testenv.Guest, "P9TEST_UNCACHED names no file: a guest's share is needed")
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 // TestAPortThatIsPolledServesAllTheSame mounts a share over a virtio port that
@@ -23,7 +25,7 @@ import (
 func TestAPortThatIsPolledServesAllTheSame(t *testing.T) {
 	name := os.Getenv("P9TEST_PORT")
 	if name == "" {
-		t.Skip("P9TEST_PORT names no port: a guest is needed")
+		testenv.Skip(t, testenv.Guest, "P9TEST_PORT names no port: a guest is needed")
 	}
 	fd, err := unix.Open(portDevice(t, name), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/testenv"
 	"byre.dev/byre/internal/vm"
 )
 
@@ -117,7 +118,7 @@ func (s *suite) ports(t *testing.T) {
 		name := "round"
 		conn, err := m.AddPort(bounded(t), guestapi.SharePortPrefix+name)
 		if errors.Is(err, errdefs.ErrNotImplemented) {
-			t.Skip("the driver has no ports")
+			testenv.Skip(t, testenv.Feature, "the driver has no ports")
 		}
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -160,7 +161,7 @@ func (s *suite) manyPorts(t *testing.T) {
 	for ; n < bound; n++ {
 		_, err := m.AddPort(bounded(t), fmt.Sprintf("%s%d", guestapi.SharePortPrefix, n))
 		if errors.Is(err, errdefs.ErrNotImplemented) {
-			t.Skip("the driver has no ports")
+			testenv.Skip(t, testenv.Feature, "the driver has no ports")
 		}
 		if errors.Is(err, errdefs.ErrResourceExhausted) {
 			break
@@ -205,7 +206,7 @@ func (s *suite) memory(t *testing.T) {
 // memoryBack fills a tmpfs and unmounts it.
 func (s *suite) memoryBack(t *testing.T) {
 	if s.cfg.HostMemory == nil {
-		t.Skip("the host does not tell what a machine costs")
+		testenv.Skip(t, testenv.Feature, "the host does not tell what a machine costs")
 	}
 	const size, piece = 300 << 20, 3 << 20
 	m := s.start(t, vm.Config{})
