@@ -110,8 +110,13 @@ func (s *system) run() error {
 	return s.serveLinks(ctx, dev)
 }
 
-// portWait bounds the wait for the link's device at boot.
-const portWait = 30 * time.Second
+const (
+	// portWait bounds the wait for the link's device at boot.
+	portWait = 30 * time.Second
+	// openWait bounds how long the host's opening of the port may lag behind
+	// its first bytes.
+	openWait = 2 * time.Second
+)
 
 // openConsole makes the console the standard streams.
 func openConsole() error {
@@ -155,7 +160,7 @@ func probe(dev string) ([]string, error) {
 // serveLinks serves one link after the other.
 func (s *system) serveLinks(ctx context.Context, dev string) error {
 	for {
-		conn, err := s.await(dev)
+		conn, err := s.await(ctx, dev)
 		if err != nil {
 			return err
 		}
@@ -173,7 +178,7 @@ func (s *system) serveLinks(ctx context.Context, dev string) error {
 
 // await waits for the first bytes of a host. This is the moment at which the
 // machine is saved as a template.
-func (s *system) await(dev string) (*linkConn, error) {
+func (s *system) await(ctx context.Context, dev string) (*linkConn, error) {
 	f, err := vport.Open(dev)
 	if err != nil {
 		return nil, err
@@ -184,6 +189,14 @@ func (s *system) await(dev string) (*linkConn, error) {
 	n, err := vport.WaitData(f, first)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("wait for the host: %w", err), f.Close())
+	}
+	// The news that the host opened the port takes another queue than its bytes
+	// and may come after them; until then a read finds the end of the link. A
+	// host that has already gone is found by the next read.
+	opened, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	if err := vport.WaitHost(opened, f); err != nil {
+		s.log.Warn("host sent but did not stay", "err", err)
 	}
 	return &linkConn{File: f, first: first[:n], opened: make(chan struct{})}, nil
 }
