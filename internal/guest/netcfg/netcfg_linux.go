@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -41,13 +42,14 @@ func Configure(ctx context.Context, r *guestapi.NetworkRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := SetSysctls(r.Sysctls); err != nil {
-		return err
-	}
 	for _, l := range r.Links {
 		if err := configureLink(ctx, l); err != nil {
 			return fmt.Errorf("link %d: %w", l.Index, err)
 		}
+	}
+	// After the links, so that what the request sets for one of them stays.
+	if err := SetSysctls(r.Sysctls); err != nil {
+		return err
 	}
 	if r.Hostname == "" && len(r.Nameservers) == 0 && len(r.Hosts) == 0 {
 		return nil
@@ -73,6 +75,9 @@ func configureLink(ctx context.Context, l *guestapi.Link) error {
 	if err := c.setDown(n.ifindex); err != nil {
 		return fmt.Errorf("take %s down: %w", n.name, err)
 	}
+	if err := ignoreAdvertisements(n.name); err != nil {
+		return err
+	}
 	if err := c.setUp(n.ifindex, l.Mtu, l.Mac); err != nil {
 		return fmt.Errorf("bring %s up: %w", n.name, err)
 	}
@@ -86,6 +91,16 @@ func configureLink(ctx context.Context, l *guestapi.Link) error {
 	}
 	if err := c.addDefaultRoute(n.ifindex, gateway); err != nil {
 		return fmt.Errorf("add default route by %v: %w", gateway, err)
+	}
+	return nil
+}
+
+// ignoreAdvertisements keeps a link to the addresses and routes it is given: a
+// router that advertises others on the network does not add them.
+func ignoreAdvertisements(link string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/accept_ra", []byte("0"), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		return fmt.Errorf("ignore router advertisements on %s: %w", link, err)
 	}
 	return nil
 }
