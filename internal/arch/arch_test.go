@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"byre.dev/byre/internal/arch"
@@ -37,12 +38,22 @@ type file struct {
 	ast     *ast.File
 }
 
+// parsed is the tree of the repository, which the tests share.
+var parsed = sync.OnceValues(parse)
+
 func parseTree(t *testing.T) []file {
 	t.Helper()
+	files, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func parse() (files []file, err error) {
 	root := filepath.Join("..", "..")
-	var files []file
 	fset := token.NewFileSet()
-	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -71,10 +82,7 @@ func parseTree(t *testing.T) []file {
 		files = append(files, out)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
+	return files, err
 }
 
 // table reads "name: words" lines in order.

@@ -67,7 +67,7 @@ func ImageDir(tb testing.TB) string {
 	tb.Helper()
 	dir := os.Getenv("BYRE_GUEST")
 	if dir == "" {
-		dir = "../../../bin/guest"
+		dir = filepath.Join(repository(tb), "bin", "guest")
 	}
 	for _, f := range []string{"vmlinux", "initrd"} {
 		if _, err := os.Stat(filepath.Join(dir, f)); err != nil {
@@ -75,6 +75,23 @@ func ImageDir(tb testing.TB) string {
 		}
 	}
 	return dir
+}
+
+// repository returns the directory of go.mod at or above the test's own.
+func repository(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			tb.Fatal("the test runs outside of the repository: BYRE_GUEST names no guest image")
+		}
+	}
 }
 
 // Boot starts a machine whose agent waits for the host; nothing is connected.

@@ -2,7 +2,7 @@
 
 //go:build linux
 
-package guesttest_test
+package guest_test
 
 import (
 	"context"
