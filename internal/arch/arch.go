@@ -81,5 +81,6 @@ github.com/containers/gvisor-tap-vsock: usernet
 github.com/containerd/containerd/v2: ctrd engine shim snapshot shimapi
 github.com/moby/moby: dockerapi engine cli
 github.com/docker/cli: cli
+github.com/moby/buildkit: engine/change
 github.com/Microsoft/hcsshim: layer
 `

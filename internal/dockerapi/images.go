@@ -35,10 +35,10 @@ func (a *api) imagesList(w http.ResponseWriter, r *call) error {
 	return writeJSON(w, http.StatusOK, list)
 }
 
-// imagesCreate pulls an image.
+// imagesCreate pulls an image, or imports one.
 func (a *api) imagesCreate(w http.ResponseWriter, r *call) error {
 	if r.Form.Get("fromSrc") != "" {
-		return notImplemented(r.Method, "/images/create?fromSrc (docker import)")
+		return a.imagesImport(w, r)
 	}
 	req := image.PullRequest{Name: r.Form.Get("fromImage"), Tag: r.Form.Get("tag")}
 	if req.Name == "" {

@@ -51,8 +51,8 @@ func (a *api) containerOperations() []operation {
 		{http.MethodPost, "/containers/{id}/update", a.containersUpdate, "fields as listed below"},
 		{http.MethodPost, "/containers/{id}/exec", a.execCreate, ""},
 		{http.MethodDelete, "/containers/{id}", a.containersRemove, "the parameter link is refused: there are no links"},
-		{http.MethodGet, "/containers/{id}/export", nil, "not yet served"},
-		{http.MethodGet, "/containers/{id}/changes", nil, "not yet served"},
+		{http.MethodGet, "/containers/{id}/export", a.containersExport, ""},
+		{http.MethodGet, "/containers/{id}/changes", a.containersChanges, ""},
 		{http.MethodGet, "/containers/{id}/attach/ws", nil, "attach over HTTP is served; browsers cannot reach the socket"},
 	}
 }
@@ -68,7 +68,7 @@ func (a *api) execOperations() []operation {
 func (a *api) imageOperations() []operation {
 	return []operation{
 		{http.MethodGet, "/images/json", a.imagesList, ""},
-		{http.MethodPost, "/images/create", a.imagesCreate, "docker import is refused"},
+		{http.MethodPost, "/images/create", a.imagesCreate, "archives compressed by xz are refused"},
 		{http.MethodPost, "/images/load", a.imagesLoad, "the parameter platform is refused"},
 		{http.MethodPost, "/images/prune", a.imagesPrune, ""},
 		{http.MethodGet, "/images/get", a.imagesSave, "the parameter platform is refused"},
@@ -80,7 +80,7 @@ func (a *api) imageOperations() []operation {
 		{http.MethodPost, "/images/{name}/tag", a.imagesTag, ""},
 		{http.MethodPost, "/images/{name}/push", a.imagesPush, "the parameter platform is refused; of an image with platforms that are not here, this host's is pushed"},
 		{http.MethodDelete, "/images/{name}", a.imagesRemove, "the parameter platforms is refused"},
-		{http.MethodPost, "/commit", nil, "not yet served"},
+		{http.MethodPost, "/commit", a.commit, ""},
 		{http.MethodPost, "/build", nil, "not yet served"},
 		{http.MethodPost, "/build/prune", nil, "not yet served"},
 		{http.MethodPost, "/session", nil, "not yet served"},

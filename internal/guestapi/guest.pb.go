@@ -133,6 +133,56 @@ func (Change_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16, 0}
 }
 
+// The numbers are Docker's.
+type PathChange_Kind int32
+
+const (
+	PathChange_MODIFIED PathChange_Kind = 0
+	PathChange_ADDED    PathChange_Kind = 1
+	PathChange_DELETED  PathChange_Kind = 2
+)
+
+// Enum value maps for PathChange_Kind.
+var (
+	PathChange_Kind_name = map[int32]string{
+		0: "MODIFIED",
+		1: "ADDED",
+		2: "DELETED",
+	}
+	PathChange_Kind_value = map[string]int32{
+		"MODIFIED": 0,
+		"ADDED":    1,
+		"DELETED":  2,
+	}
+)
+
+func (x PathChange_Kind) Enum() *PathChange_Kind {
+	p := new(PathChange_Kind)
+	*p = x
+	return p
+}
+
+func (x PathChange_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathChange_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_guest_v1_guest_proto_enumTypes[2].Descriptor()
+}
+
+func (PathChange_Kind) Type() protoreflect.EnumType {
+	return &file_guest_v1_guest_proto_enumTypes[2]
+}
+
+func (x PathChange_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathChange_Kind.Descriptor instead.
+func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30, 0}
+}
+
 type HelloRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// API version of the host (guestapi.Version).
@@ -1897,6 +1947,211 @@ func (x *ArchiveResponse) GetBytes() uint64 {
 	return 0
 }
 
+type RootRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// Name of the stdio stream that carries the tar.
+	Stream string `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Only what the container changed, as a layer of OCI with whiteouts; all
+	// of the root file system otherwise.
+	Changed       bool `protobuf:"varint,3,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RootRequest) Reset() {
+	*x = RootRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RootRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RootRequest) ProtoMessage() {}
+
+func (x *RootRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RootRequest.ProtoReflect.Descriptor instead.
+func (*RootRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RootRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *RootRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *RootRequest) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+type ChangesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesRequest) Reset() {
+	*x = ChangesRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesRequest) ProtoMessage() {}
+
+func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
+func (*ChangesRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ChangesRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type ChangesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most MaxChanges.
+	Changes       []*PathChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesResponse) Reset() {
+	*x = ChangesResponse{}
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesResponse) ProtoMessage() {}
+
+func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
+func (*ChangesResponse) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ChangesResponse) GetChanges() []*PathChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type PathChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  PathChange_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=byre.guest.v1.PathChange_Kind" json:"kind,omitempty"`
+	// Absolute in the container.
+	Path          []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathChange) Reset() {
+	*x = PathChange{}
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathChange) ProtoMessage() {}
+
+func (x *PathChange) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
+func (*PathChange) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PathChange) GetKind() PathChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return PathChange_MODIFIED
+}
+
+func (x *PathChange) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
 type MemoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1905,7 +2160,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2172,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2185,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 type MemoryResponse struct {
@@ -1944,7 +2199,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2211,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2224,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -2001,7 +2256,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2268,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2281,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 type Event struct {
@@ -2042,7 +2297,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2309,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2322,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2122,7 +2377,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2389,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2402,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -2173,7 +2428,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2440,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2453,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -2218,7 +2473,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2485,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2498,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -2269,7 +2524,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2536,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2549,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -2314,7 +2569,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2581,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2594,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -2357,7 +2612,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2624,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2637,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -2396,7 +2651,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2663,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2676,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -2576,7 +2831,23 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\fcopy_uid_gid\x18\x05 \x01(\bR\n" +
 	"copyUidGid\"'\n" +
 	"\x0fArchiveResponse\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"\x0f\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"b\n" +
+	"\vRootRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
+	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x18\n" +
+	"\achanged\x18\x03 \x01(\bR\achanged\"3\n" +
+	"\x0eChangesRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"F\n" +
+	"\x0fChangesResponse\x123\n" +
+	"\achanges\x18\x01 \x03(\v2\x19.byre.guest.v1.PathChangeR\achanges\"\x82\x01\n" +
+	"\n" +
+	"PathChange\x122\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1e.byre.guest.v1.PathChange.KindR\x04kind\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\",\n" +
+	"\x04Kind\x12\f\n" +
+	"\bMODIFIED\x10\x00\x12\t\n" +
+	"\x05ADDED\x10\x01\x12\v\n" +
+	"\aDELETED\x10\x02\"\x0f\n" +
 	"\rMemoryRequest\"X\n" +
 	"\x0eMemoryResponse\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x1c\n" +
@@ -2603,7 +2874,7 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs\"\x12\n" +
 	"\x10PowerOffResponse\"#\n" +
 	"\rCreateOptions\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec2\x86\b\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec2\x9a\t\n" +
 	"\x05Guest\x12B\n" +
 	"\x05Hello\x12\x1b.byre.guest.v1.HelloRequest\x1a\x1c.byre.guest.v1.HelloResponse\x12B\n" +
 	"\x05Renew\x12\x1b.byre.guest.v1.RenewRequest\x1a\x1c.byre.guest.v1.RenewResponse\x12B\n" +
@@ -2614,7 +2885,9 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\tWriteFile\x12\x1f.byre.guest.v1.WriteFileRequest\x1a .byre.guest.v1.WriteFileResponse\x12K\n" +
 	"\bStatPath\x12\x1e.byre.guest.v1.StatPathRequest\x1a\x1f.byre.guest.v1.StatPathResponse\x12L\n" +
 	"\vReadArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12M\n" +
-	"\fWriteArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12E\n" +
+	"\fWriteArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12F\n" +
+	"\bReadRoot\x12\x1a.byre.guest.v1.RootRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12J\n" +
+	"\aChanges\x12\x1d.byre.guest.v1.ChangesRequest\x1a\x1e.byre.guest.v1.ChangesResponse0\x01\x12E\n" +
 	"\x06Memory\x12\x1c.byre.guest.v1.MemoryRequest\x1a\x1d.byre.guest.v1.MemoryResponse\x12>\n" +
 	"\x06Events\x12\x1c.byre.guest.v1.EventsRequest\x1a\x14.byre.guest.v1.Event0\x01\x12?\n" +
 	"\x04Trim\x12\x1a.byre.guest.v1.TrimRequest\x1a\x1b.byre.guest.v1.TrimResponse\x12K\n" +
@@ -2632,99 +2905,110 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_guest_v1_guest_proto_rawDescData
 }
 
-var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
-	(*HelloRequest)(nil),      // 2: byre.guest.v1.HelloRequest
-	(*HelloResponse)(nil),     // 3: byre.guest.v1.HelloResponse
-	(*RenewRequest)(nil),      // 4: byre.guest.v1.RenewRequest
-	(*RenewResponse)(nil),     // 5: byre.guest.v1.RenewResponse
-	(*Mount)(nil),             // 6: byre.guest.v1.Mount
-	(*Disk)(nil),              // 7: byre.guest.v1.Disk
-	(*Overlay)(nil),           // 8: byre.guest.v1.Overlay
-	(*Share)(nil),             // 9: byre.guest.v1.Share
-	(*Tmpfs)(nil),             // 10: byre.guest.v1.Tmpfs
-	(*Bind)(nil),              // 11: byre.guest.v1.Bind
-	(*MountRequest)(nil),      // 12: byre.guest.v1.MountRequest
-	(*MountResponse)(nil),     // 13: byre.guest.v1.MountResponse
-	(*UnmountRequest)(nil),    // 14: byre.guest.v1.UnmountRequest
-	(*UnmountResponse)(nil),   // 15: byre.guest.v1.UnmountResponse
-	(*ReplayRequest)(nil),     // 16: byre.guest.v1.ReplayRequest
-	(*ReplayResponse)(nil),    // 17: byre.guest.v1.ReplayResponse
-	(*Change)(nil),            // 18: byre.guest.v1.Change
-	(*Link)(nil),              // 19: byre.guest.v1.Link
-	(*HostEntry)(nil),         // 20: byre.guest.v1.HostEntry
-	(*NetworkRequest)(nil),    // 21: byre.guest.v1.NetworkRequest
-	(*NetworkResponse)(nil),   // 22: byre.guest.v1.NetworkResponse
-	(*WriteFileRequest)(nil),  // 23: byre.guest.v1.WriteFileRequest
-	(*WriteFileResponse)(nil), // 24: byre.guest.v1.WriteFileResponse
-	(*StatPathRequest)(nil),   // 25: byre.guest.v1.StatPathRequest
-	(*StatPathResponse)(nil),  // 26: byre.guest.v1.StatPathResponse
-	(*ArchiveRequest)(nil),    // 27: byre.guest.v1.ArchiveRequest
-	(*ArchiveResponse)(nil),   // 28: byre.guest.v1.ArchiveResponse
-	(*MemoryRequest)(nil),     // 29: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 30: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 31: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 32: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 33: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 34: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 35: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 36: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 37: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 38: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 39: byre.guest.v1.CreateOptions
-	nil,                       // 40: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(PathChange_Kind)(0),      // 2: byre.guest.v1.PathChange.Kind
+	(*HelloRequest)(nil),      // 3: byre.guest.v1.HelloRequest
+	(*HelloResponse)(nil),     // 4: byre.guest.v1.HelloResponse
+	(*RenewRequest)(nil),      // 5: byre.guest.v1.RenewRequest
+	(*RenewResponse)(nil),     // 6: byre.guest.v1.RenewResponse
+	(*Mount)(nil),             // 7: byre.guest.v1.Mount
+	(*Disk)(nil),              // 8: byre.guest.v1.Disk
+	(*Overlay)(nil),           // 9: byre.guest.v1.Overlay
+	(*Share)(nil),             // 10: byre.guest.v1.Share
+	(*Tmpfs)(nil),             // 11: byre.guest.v1.Tmpfs
+	(*Bind)(nil),              // 12: byre.guest.v1.Bind
+	(*MountRequest)(nil),      // 13: byre.guest.v1.MountRequest
+	(*MountResponse)(nil),     // 14: byre.guest.v1.MountResponse
+	(*UnmountRequest)(nil),    // 15: byre.guest.v1.UnmountRequest
+	(*UnmountResponse)(nil),   // 16: byre.guest.v1.UnmountResponse
+	(*ReplayRequest)(nil),     // 17: byre.guest.v1.ReplayRequest
+	(*ReplayResponse)(nil),    // 18: byre.guest.v1.ReplayResponse
+	(*Change)(nil),            // 19: byre.guest.v1.Change
+	(*Link)(nil),              // 20: byre.guest.v1.Link
+	(*HostEntry)(nil),         // 21: byre.guest.v1.HostEntry
+	(*NetworkRequest)(nil),    // 22: byre.guest.v1.NetworkRequest
+	(*NetworkResponse)(nil),   // 23: byre.guest.v1.NetworkResponse
+	(*WriteFileRequest)(nil),  // 24: byre.guest.v1.WriteFileRequest
+	(*WriteFileResponse)(nil), // 25: byre.guest.v1.WriteFileResponse
+	(*StatPathRequest)(nil),   // 26: byre.guest.v1.StatPathRequest
+	(*StatPathResponse)(nil),  // 27: byre.guest.v1.StatPathResponse
+	(*ArchiveRequest)(nil),    // 28: byre.guest.v1.ArchiveRequest
+	(*ArchiveResponse)(nil),   // 29: byre.guest.v1.ArchiveResponse
+	(*RootRequest)(nil),       // 30: byre.guest.v1.RootRequest
+	(*ChangesRequest)(nil),    // 31: byre.guest.v1.ChangesRequest
+	(*ChangesResponse)(nil),   // 32: byre.guest.v1.ChangesResponse
+	(*PathChange)(nil),        // 33: byre.guest.v1.PathChange
+	(*MemoryRequest)(nil),     // 34: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 35: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 36: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 37: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 38: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 39: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 40: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 41: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 42: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 43: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 44: byre.guest.v1.CreateOptions
+	nil,                       // 45: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
-	7,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
-	8,  // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
-	9,  // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
-	10, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
-	11, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
+	8,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
+	9,  // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
+	10, // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
+	11, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
+	12, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
 	0,  // 5: byre.guest.v1.Share.transport:type_name -> byre.guest.v1.Share.Transport
-	6,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
-	18, // 7: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
+	7,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
+	19, // 7: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
 	1,  // 8: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
-	19, // 9: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
-	20, // 10: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	40, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
-	33, // 12: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	34, // 13: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
-	2,  // 14: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
-	4,  // 15: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
-	12, // 16: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
-	14, // 17: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
-	16, // 18: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
-	21, // 19: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
-	23, // 20: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
-	25, // 21: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
-	27, // 22: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
-	27, // 23: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
-	29, // 24: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	31, // 25: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	35, // 26: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	37, // 27: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	3,  // 28: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	5,  // 29: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	13, // 30: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	15, // 31: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	17, // 32: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	22, // 33: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	24, // 34: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	26, // 35: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	28, // 36: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	28, // 37: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	30, // 38: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	32, // 39: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	36, // 40: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	38, // 41: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	28, // [28:42] is the sub-list for method output_type
-	14, // [14:28] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	20, // 9: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
+	21, // 10: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
+	45, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	33, // 12: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
+	2,  // 13: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
+	38, // 14: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	39, // 15: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	3,  // 16: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
+	5,  // 17: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
+	13, // 18: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
+	15, // 19: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
+	17, // 20: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
+	22, // 21: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
+	24, // 22: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
+	26, // 23: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
+	28, // 24: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
+	28, // 25: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
+	30, // 26: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
+	31, // 27: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
+	34, // 28: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	36, // 29: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	40, // 30: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	42, // 31: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	4,  // 32: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	6,  // 33: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	14, // 34: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	16, // 35: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	18, // 36: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	23, // 37: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	25, // 38: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	27, // 39: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	29, // 40: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	29, // 41: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	29, // 42: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	32, // 43: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	35, // 44: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	37, // 45: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	41, // 46: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	43, // 47: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	32, // [32:48] is the sub-list for method output_type
+	16, // [16:32] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_guest_v1_guest_proto_init() }
@@ -2739,7 +3023,7 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Tmpfs)(nil),
 		(*Mount_Bind)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[30].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[34].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -2748,8 +3032,8 @@ func file_guest_v1_guest_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   39,
+			NumEnums:      3,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

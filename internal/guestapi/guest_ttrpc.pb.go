@@ -18,10 +18,25 @@ type GuestService interface {
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
+	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
+	Changes(context.Context, *ChangesRequest, Guest_ChangesServer) error
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
 	Events(context.Context, *EventsRequest, Guest_EventsServer) error
 	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
 	PowerOff(context.Context, *PowerOffRequest) (*PowerOffResponse, error)
+}
+
+type Guest_ChangesServer interface {
+	Send(*ChangesResponse) error
+	ttrpc.StreamServer
+}
+
+type guestChangesServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *guestChangesServer) Send(m *ChangesResponse) error {
+	return x.StreamServer.SendMsg(m)
 }
 
 type Guest_EventsServer interface {
@@ -110,6 +125,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 				}
 				return svc.WriteArchive(ctx, &req)
 			},
+			"ReadRoot": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req RootRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.ReadRoot(ctx, &req)
+			},
 			"Memory": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req MemoryRequest
 				if err := unmarshal(&req); err != nil {
@@ -133,6 +155,17 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 			},
 		},
 		Streams: map[string]ttrpc.Stream{
+			"Changes": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(ChangesRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Changes(ctx, m, &guestChangesServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
 			"Events": {
 				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
 					m := new(EventsRequest)
@@ -159,6 +192,8 @@ type GuestClient interface {
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
+	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
+	Changes(context.Context, *ChangesRequest) (Guest_ChangesClient, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
 	Events(context.Context, *EventsRequest) (Guest_EventsClient, error)
 	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
@@ -253,6 +288,43 @@ func (c *guestClient) WriteArchive(ctx context.Context, req *ArchiveRequest) (*A
 		return nil, err
 	}
 	return &resp, nil
+}
+
+func (c *guestClient) ReadRoot(ctx context.Context, req *RootRequest) (*ArchiveResponse, error) {
+	var resp ArchiveResponse
+	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "ReadRoot", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) Changes(ctx context.Context, req *ChangesRequest) (Guest_ChangesClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "byre.guest.v1.Guest", "Changes", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &guestChangesClient{stream}
+	return x, nil
+}
+
+type Guest_ChangesClient interface {
+	Recv() (*ChangesResponse, error)
+	ttrpc.ClientStream
+}
+
+type guestChangesClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *guestChangesClient) Recv() (*ChangesResponse, error) {
+	m := new(ChangesResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func (c *guestClient) Memory(ctx context.Context, req *MemoryRequest) (*MemoryResponse, error) {

@@ -54,10 +54,62 @@ func (s *Sandbox) ReadArchive(ctx context.Context, container, path string, w io.
 	return s.archive(ctx, name, func(ctx context.Context) error {
 		_, err := s.link.guest.ReadArchive(ctx, &guestapi.ArchiveRequest{ContainerId: container, Path: path, Stream: name})
 		return err
-	}, func(conn net.Conn) error {
+	}, copyTo(w))
+}
+
+func copyTo(w io.Writer) func(net.Conn) error {
+	return func(conn net.Conn) error {
 		_, err := io.Copy(w, conn)
 		return err
-	})
+	}
+}
+
+// ReadRoot writes a tar of a container's root file system to w, or of what was
+// changed in it.
+func (s *Sandbox) ReadRoot(ctx context.Context, container string, changed bool, w io.Writer) error {
+	name := s.archives.name()
+	return s.archive(ctx, name, func(ctx context.Context) error {
+		_, err := s.link.guest.ReadRoot(ctx, &guestapi.RootRequest{ContainerId: container, Changed: changed, Stream: name})
+		return err
+	}, copyTo(w))
+}
+
+// Bounds of what a guest may answer.
+const (
+	maxPathChanges = 1 << 20
+	maxPath        = 4096
+)
+
+// Changes calls yield with the paths that a container has changed, some at a
+// time.
+func (s *Sandbox) Changes(ctx context.Context, container string, yield func([]*guestapi.PathChange) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := s.link.guest.Changes(ctx, &guestapi.ChangesRequest{ContainerId: container})
+	if err != nil {
+		return s.Explain(err)
+	}
+	for total := 0; ; {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return s.Explain(err)
+		}
+		total += len(r.GetChanges())
+		if total > maxPathChanges || len(r.GetChanges()) > guestapi.MaxChanges {
+			return fmt.Errorf("container %s has changed more than %d paths: export it instead", container, maxPathChanges)
+		}
+		for _, c := range r.GetChanges() {
+			if len(c.GetPath()) > maxPath {
+				return fmt.Errorf("the guest tells of a path of %d bytes", len(c.GetPath()))
+			}
+		}
+		if err := yield(r.GetChanges()); err != nil {
+			return err
+		}
+	}
 }
 
 // WriteArchive unpacks a tar into a directory of a container and returns how

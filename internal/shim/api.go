@@ -96,9 +96,35 @@ func (a *api) ReadArchive(ctx context.Context, r *shimapi.ReadArchiveRequest, ou
 	return toStatus(sb.ReadArchive(ctx, r.GetContainerId(), r.GetPath(), chunkWriter{out}))
 }
 
+// ReadRoot streams a tar of a container's root file system.
+func (a *api) ReadRoot(ctx context.Context, r *shimapi.ReadRootRequest, out shimapi.Shim_ReadRootServer) error {
+	sb, err := a.box(ctx, r.GetContainerId())
+	if err != nil {
+		return toStatus(err)
+	}
+	return toStatus(sb.ReadRoot(ctx, r.GetContainerId(), r.GetChanged(), chunkWriter{out}))
+}
+
+// Changes streams what a container has changed.
+func (a *api) Changes(ctx context.Context, r *shimapi.ChangesRequest, out shimapi.Shim_ChangesServer) error {
+	sb, err := a.box(ctx, r.GetContainerId())
+	if err != nil {
+		return toStatus(err)
+	}
+	return toStatus(sb.Changes(ctx, r.GetContainerId(), func(changes []*guestapi.PathChange) error {
+		resp := &shimapi.ChangesResponse{}
+		for _, c := range changes {
+			resp.Changes = append(resp.Changes, &shimapi.Change{Kind: uint32(c.GetKind()), Path: c.GetPath()})
+		}
+		return out.Send(resp)
+	}))
+}
+
 // chunkWriter sends what is written in chunks.
 type chunkWriter struct {
-	out shimapi.Shim_ReadArchiveServer
+	out interface {
+		Send(*shimapi.ArchiveChunk) error
+	}
 }
 
 func (w chunkWriter) Write(b []byte) (n int, err error) {

@@ -70,6 +70,21 @@ func (c *Client) CopyArchive(ctx context.Context, req *ReadArchiveRequest, w io.
 	if err != nil {
 		return err
 	}
+	return copyChunks(stream, w)
+}
+
+// CopyRoot writes a tar of a container's root file system to w.
+func (c *Client) CopyRoot(ctx context.Context, req *ReadRootRequest, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.ReadRoot(ctx, req)
+	if err != nil {
+		return err
+	}
+	return copyChunks(stream, w)
+}
+
+func copyChunks(stream interface{ Recv() (*ArchiveChunk, error) }, w io.Writer) error {
 	for {
 		chunk, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

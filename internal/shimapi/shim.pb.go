@@ -948,6 +948,202 @@ func (x *WriteArchiveResponse) GetBytes() uint64 {
 	return 0
 }
 
+type ReadRootRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// A layer of OCI with what the container changed, whiteouts included; all
+	// of the root file system otherwise.
+	Changed       bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadRootRequest) Reset() {
+	*x = ReadRootRequest{}
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadRootRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadRootRequest) ProtoMessage() {}
+
+func (x *ReadRootRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadRootRequest.ProtoReflect.Descriptor instead.
+func (*ReadRootRequest) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReadRootRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *ReadRootRequest) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+type ChangesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesRequest) Reset() {
+	*x = ChangesRequest{}
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesRequest) ProtoMessage() {}
+
+func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
+func (*ChangesRequest) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ChangesRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type ChangesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*Change              `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangesResponse) Reset() {
+	*x = ChangesResponse{}
+	mi := &file_shim_v1_shim_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangesResponse) ProtoMessage() {}
+
+func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
+func (*ChangesResponse) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ChangesResponse) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Docker's number: 0 modified, 1 added, 2 deleted.
+	Kind uint32 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The bytes are the guest's.
+	Path          []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_shim_v1_shim_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Change) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Change) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
 type TrimRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Disks         bool                   `protobuf:"varint,1,opt,name=disks,proto3" json:"disks,omitempty"`
@@ -958,7 +1154,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	mi := &file_shim_v1_shim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1166,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	mi := &file_shim_v1_shim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1179,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -1009,7 +1205,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	mi := &file_shim_v1_shim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1217,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	mi := &file_shim_v1_shim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1230,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -1117,20 +1313,32 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\v2 .byre.shim.v1.WriteArchiveTargetR\x06target\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\",\n" +
 	"\x14WriteArchiveResponse\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\";\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"N\n" +
+	"\x0fReadRootRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"3\n" +
+	"\x0eChangesRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"A\n" +
+	"\x0fChangesResponse\x12.\n" +
+	"\achanges\x18\x01 \x03(\v2\x14.byre.shim.v1.ChangeR\achanges\"0\n" +
+	"\x06Change\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\";\n" +
 	"\vTrimRequest\x12\x14\n" +
 	"\x05disks\x18\x01 \x01(\bR\x05disks\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\bR\x06memory\"-\n" +
 	"\fTrimResponse\x12\x1d\n" +
 	"\n" +
-	"disk_bytes\x18\x01 \x01(\x04R\tdiskBytes2\x85\x04\n" +
+	"disk_bytes\x18\x01 \x01(\x04R\tdiskBytes2\x98\x05\n" +
 	"\x04Shim\x12=\n" +
 	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12F\n" +
 	"\aConsole\x12\x1c.byre.shim.v1.ConsoleRequest\x1a\x1d.byre.shim.v1.ConsoleResponse\x12F\n" +
 	"\aOutcome\x12\x1c.byre.shim.v1.OutcomeRequest\x1a\x1d.byre.shim.v1.OutcomeResponse\x12I\n" +
 	"\bStatPath\x12\x1d.byre.shim.v1.StatPathRequest\x1a\x1e.byre.shim.v1.StatPathResponse\x12M\n" +
 	"\vReadArchive\x12 .byre.shim.v1.ReadArchiveRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12U\n" +
-	"\fWriteArchive\x12\x1f.byre.shim.v1.WriteArchiveChunk\x1a\".byre.shim.v1.WriteArchiveResponse(\x01\x12=\n" +
+	"\fWriteArchive\x12\x1f.byre.shim.v1.WriteArchiveChunk\x1a\".byre.shim.v1.WriteArchiveResponse(\x01\x12G\n" +
+	"\bReadRoot\x12\x1d.byre.shim.v1.ReadRootRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12H\n" +
+	"\aChanges\x12\x1c.byre.shim.v1.ChangesRequest\x1a\x1d.byre.shim.v1.ChangesResponse0\x01\x12=\n" +
 	"\x04Trim\x12\x19.byre.shim.v1.TrimRequest\x1a\x1a.byre.shim.v1.TrimResponseB(Z&byre.dev/byre/internal/shimapi;shimapib\x06proto3"
 
 var (
@@ -1145,7 +1353,7 @@ func file_shim_v1_shim_proto_rawDescGZIP() []byte {
 	return file_shim_v1_shim_proto_rawDescData
 }
 
-var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_shim_v1_shim_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: byre.shim.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: byre.shim.v1.InfoResponse
@@ -1162,32 +1370,41 @@ var file_shim_v1_shim_proto_goTypes = []any{
 	(*WriteArchiveTarget)(nil),   // 12: byre.shim.v1.WriteArchiveTarget
 	(*WriteArchiveChunk)(nil),    // 13: byre.shim.v1.WriteArchiveChunk
 	(*WriteArchiveResponse)(nil), // 14: byre.shim.v1.WriteArchiveResponse
-	(*TrimRequest)(nil),          // 15: byre.shim.v1.TrimRequest
-	(*TrimResponse)(nil),         // 16: byre.shim.v1.TrimResponse
+	(*ReadRootRequest)(nil),      // 15: byre.shim.v1.ReadRootRequest
+	(*ChangesRequest)(nil),       // 16: byre.shim.v1.ChangesRequest
+	(*ChangesResponse)(nil),      // 17: byre.shim.v1.ChangesResponse
+	(*Change)(nil),               // 18: byre.shim.v1.Change
+	(*TrimRequest)(nil),          // 19: byre.shim.v1.TrimRequest
+	(*TrimResponse)(nil),         // 20: byre.shim.v1.TrimResponse
 }
 var file_shim_v1_shim_proto_depIdxs = []int32{
 	2,  // 0: byre.shim.v1.InfoResponse.stages:type_name -> byre.shim.v1.Stage
 	3,  // 1: byre.shim.v1.InfoResponse.shares:type_name -> byre.shim.v1.Share
 	12, // 2: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
-	0,  // 3: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
-	4,  // 4: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
-	6,  // 5: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
-	8,  // 6: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
-	10, // 7: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
-	13, // 8: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
-	15, // 9: byre.shim.v1.Shim.Trim:input_type -> byre.shim.v1.TrimRequest
-	1,  // 10: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
-	5,  // 11: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
-	7,  // 12: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
-	9,  // 13: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
-	11, // 14: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
-	14, // 15: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
-	16, // 16: byre.shim.v1.Shim.Trim:output_type -> byre.shim.v1.TrimResponse
-	10, // [10:17] is the sub-list for method output_type
-	3,  // [3:10] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	18, // 3: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
+	0,  // 4: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
+	4,  // 5: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
+	6,  // 6: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
+	8,  // 7: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
+	10, // 8: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
+	13, // 9: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
+	15, // 10: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
+	16, // 11: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
+	19, // 12: byre.shim.v1.Shim.Trim:input_type -> byre.shim.v1.TrimRequest
+	1,  // 13: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
+	5,  // 14: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
+	7,  // 15: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
+	9,  // 16: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
+	11, // 17: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
+	14, // 18: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
+	11, // 19: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
+	17, // 20: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
+	20, // 21: byre.shim.v1.Shim.Trim:output_type -> byre.shim.v1.TrimResponse
+	13, // [13:22] is the sub-list for method output_type
+	4,  // [4:13] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_shim_v1_shim_proto_init() }
@@ -1201,7 +1418,7 @@ func file_shim_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_v1_shim_proto_rawDesc), len(file_shim_v1_shim_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -14,6 +14,8 @@ type ShimService interface {
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest, Shim_ReadArchiveServer) error
 	WriteArchive(context.Context, Shim_WriteArchiveServer) (*WriteArchiveResponse, error)
+	ReadRoot(context.Context, *ReadRootRequest, Shim_ReadRootServer) error
+	Changes(context.Context, *ChangesRequest, Shim_ChangesServer) error
 	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
 }
 
@@ -45,6 +47,32 @@ func (x *shimWriteArchiveServer) Recv() (*WriteArchiveChunk, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+type Shim_ReadRootServer interface {
+	Send(*ArchiveChunk) error
+	ttrpc.StreamServer
+}
+
+type shimReadRootServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *shimReadRootServer) Send(m *ArchiveChunk) error {
+	return x.StreamServer.SendMsg(m)
+}
+
+type Shim_ChangesServer interface {
+	Send(*ChangesResponse) error
+	ttrpc.StreamServer
+}
+
+type shimChangesServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *shimChangesServer) Send(m *ChangesResponse) error {
+	return x.StreamServer.SendMsg(m)
 }
 
 func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
@@ -105,6 +133,28 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				StreamingClient: true,
 				StreamingServer: false,
 			},
+			"ReadRoot": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(ReadRootRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.ReadRoot(ctx, m, &shimReadRootServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
+			"Changes": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(ChangesRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Changes(ctx, m, &shimChangesServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
 		},
 	})
 }
@@ -116,6 +166,8 @@ type ShimClient interface {
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest) (Shim_ReadArchiveClient, error)
 	WriteArchive(context.Context) (Shim_WriteArchiveClient, error)
+	ReadRoot(context.Context, *ReadRootRequest) (Shim_ReadRootClient, error)
+	Changes(context.Context, *ChangesRequest) (Shim_ChangesClient, error)
 	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
 }
 
@@ -221,6 +273,64 @@ func (x *shimWriteArchiveClient) CloseAndRecv() (*WriteArchiveResponse, error) {
 		return nil, err
 	}
 	m := new(WriteArchiveResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *shimClient) ReadRoot(ctx context.Context, req *ReadRootRequest) (Shim_ReadRootClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "byre.shim.v1.Shim", "ReadRoot", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &shimReadRootClient{stream}
+	return x, nil
+}
+
+type Shim_ReadRootClient interface {
+	Recv() (*ArchiveChunk, error)
+	ttrpc.ClientStream
+}
+
+type shimReadRootClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *shimReadRootClient) Recv() (*ArchiveChunk, error) {
+	m := new(ArchiveChunk)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *shimClient) Changes(ctx context.Context, req *ChangesRequest) (Shim_ChangesClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "byre.shim.v1.Shim", "Changes", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &shimChangesClient{stream}
+	return x, nil
+}
+
+type Shim_ChangesClient interface {
+	Recv() (*ChangesResponse, error)
+	ttrpc.ClientStream
+}
+
+type shimChangesClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *shimChangesClient) Recv() (*ChangesResponse, error) {
+	m := new(ChangesResponse)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}

@@ -55,6 +55,7 @@ func TestContainers(t *testing.T) {
 		{"memory over the limit kills and is reported", outOfMemory},
 		{"wrong requests are refused by kind", refusals},
 		{"archives go in and out and stay in the root", archives},
+		{"changes are listed and packed as a layer", changesAndLayers},
 		{"zombies of a container are reaped", orphans},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, m) })

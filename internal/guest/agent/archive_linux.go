@@ -85,7 +85,17 @@ func (s *session) archive(ctx context.Context, r *guestapi.ArchiveRequest, do fu
 		return nil, err
 	}
 	defer root.Close()
-	conn, err := s.hub.Take(ctx, r.Stream)
+	return s.onStream(ctx, r.Stream, func(c io.ReadWriter) error {
+		if err := do(root, c); err != nil {
+			return pathError(r.ContainerId, r.Path, err)
+		}
+		return nil
+	})
+}
+
+// onStream runs do on the stream named and counts its bytes.
+func (s *session) onStream(ctx context.Context, stream string, do func(io.ReadWriter) error) (*guestapi.ArchiveResponse, error) {
+	conn, err := s.hub.Take(ctx, stream)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +103,8 @@ func (s *session) archive(ctx context.Context, r *guestapi.ArchiveRequest, do fu
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	c := &counted{Conn: conn}
-	if err := do(root, c); err != nil {
-		return nil, pathError(r.ContainerId, r.Path, err)
+	if err := do(c); err != nil {
+		return nil, err
 	}
 	return &guestapi.ArchiveResponse{Bytes: c.n}, nil
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package archive packs and unpacks tar archives inside a container's root file
-// system, for docker cp.
+// system, for docker cp, and tells what a container has changed in it, for docker
+// diff, export and commit.
 //
 // Every path is resolved by the kernel as if the root were the machine's
 // (openat2, RESOLVE_IN_ROOT): symlinks, absolute ones too, mean what they mean

@@ -184,13 +184,18 @@ func (pk *packer) addDir(e entry, h *tar.Header) error {
 		return err
 	}
 	defer dir.Close()
+	return pk.addEntries(dir, h.Name)
+}
+
+// addEntries adds what is in a directory, under names that start with prefix.
+func (pk *packer) addEntries(dir *os.File, prefix string) error {
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return fmt.Errorf("list %s: %w", h.Name, err)
+		return fmt.Errorf("list %s: %w", prefix, err)
 	}
 	slices.Sort(names)
 	for _, n := range names {
-		err := pk.add(entry{dir, n}, h.Name+n)
+		err := pk.add(entry{dir, n}, prefix+n)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}

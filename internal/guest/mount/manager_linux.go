@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type made struct {
 	target string
 	// release frees what the mount needed besides itself; it may be nil.
 	release func()
+	// overlay is what the mount was made of, where it is one.
+	overlay *guestapi.Overlay
 }
 
 // New returns a Manager.
@@ -86,8 +89,35 @@ func (m *Manager) mountOne(ctx context.Context, mnt *guestapi.Mount) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.made = append(m.made, made{target: target, release: release})
+	m.made = append(m.made, made{target: target, release: release, overlay: writableOverlay(mnt)})
 	return nil
+}
+
+// writableOverlay says where a mount's writes go and what lies below. A bind of
+// a directory of that name is an overlay on nothing: an image without layers.
+func writableOverlay(mnt *guestapi.Mount) *guestapi.Overlay {
+	switch s := mnt.Source.(type) {
+	case *guestapi.Mount_Overlay:
+		return s.Overlay
+	case *guestapi.Mount_Bind:
+		if path.Base(s.Bind.Source) == "upper" {
+			return &guestapi.Overlay{Upper: s.Bind.Source}
+		}
+	}
+	return nil
+}
+
+// Overlay returns what the mount at target was made of; false for one that is no
+// writable overlay.
+func (m *Manager) Overlay(target string) (upper string, lower []string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range slices.Backward(m.made) {
+		if d.target == target {
+			return d.overlay.GetUpper(), d.overlay.GetLower(), d.overlay.GetUpper() != ""
+		}
+	}
+	return "", nil, false
 }
 
 func (m *Manager) attach(ctx context.Context, target string, mnt *guestapi.Mount, opts options) (func(), error) {
@@ -123,8 +153,8 @@ func (m *Manager) Unmount(ctx context.Context, targets []string, sync bool) erro
 // namespace that the kernel is still taking down.
 const busyWait = 3 * time.Second
 
-func (m *Manager) unmountOne(ctx context.Context, path string, sync bool) error {
-	target, err := confined(path)
+func (m *Manager) unmountOne(ctx context.Context, name string, sync bool) error {
+	target, err := confined(name)
 	if err != nil {
 		return err
 	}
