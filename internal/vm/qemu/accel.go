@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"byre.dev/byre/internal/lockfile"
 )
 
 // probeLimit bounds the boot that tells whether an acceleration works: with one
@@ -42,13 +44,38 @@ func (d *Driver) probe(ctx context.Context) (probeResult, error) {
 	if d.cfg.Accel != "" {
 		return probeResult{Accel: d.cfg.Accel}, nil
 	}
+	if d.cfg.StateDir == "" {
+		return d.examine(ctx, "")
+	}
 	key := d.version + " " + d.cfg.Image.Digests["vmlinux"] + " " + hostBoot()
 	path := filepath.Join(d.cfg.StateDir, "acceleration.json")
 	if r, ok := readProbe(path); ok && r.Key == key {
 		return r, nil
 	}
+	// Processes that want to know at once find out, and warn, once.
+	if err := os.MkdirAll(d.cfg.StateDir, 0o700); err != nil {
+		return probeResult{}, fmt.Errorf("find out about acceleration: %w", err)
+	}
+	lock, err := lockfile.Wait(ctx, filepath.Join(d.cfg.StateDir, "acceleration.lock"))
+	if err != nil {
+		return probeResult{}, fmt.Errorf("find out about acceleration: %w", err)
+	}
+	defer lock.Close()
+	if r, ok := readProbe(path); ok && r.Key == key {
+		return r, nil
+	}
+	r, err := d.examine(ctx, key)
+	if err != nil {
+		return r, err
+	}
+	return r, d.rememberProbe(path, r)
+}
+
+// examine boots a machine with what this host might have. Only the end of ctx
+// is an error: a host whose acceleration does not work has TCG.
+func (d *Driver) examine(ctx context.Context, key string) (probeResult, error) {
 	r := probeResult{Key: key, Accel: "tcg"}
-	candidate, err := candidateAccel()
+	candidate, err := d.candidate()
 	if err == nil {
 		err = d.tryAccel(ctx, candidate)
 	}
@@ -61,7 +88,7 @@ func (d *Driver) probe(ctx context.Context) (probeResult, error) {
 		r.Why = err.Error()
 		d.cfg.Log.Warn("no hardware virtualisation: machines run on software emulation, which is slow", "err", err)
 	}
-	return r, d.rememberProbe(path, r)
+	return r, nil
 }
 
 // candidateAccel is the acceleration that this host might have.
@@ -82,14 +109,14 @@ func candidateAccel() (string, error) {
 // tryAccel boots a machine with an acceleration: a device that opens may still
 // not run ordinary guests.
 func (d *Driver) tryAccel(ctx context.Context, accel string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, probeLimit, fmt.Errorf("a guest does not start with it within %v", probeLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, d.probeLimit, fmt.Errorf("a guest does not start with it within %v", d.probeLimit))
 	defer cancel()
 	s := d.bootable(spec{name: "probe", accel: accel, cpus: 1, memory: 256 << 20})
 	p, err := start(ctx, launch{binary: d.binary, spec: s, onEvent: func(event) {}})
 	if err != nil {
 		return fmt.Errorf("%s: %w", accel, err)
 	}
-	if err = p.awaitAgent(ctx, probeLimit); err != nil {
+	if err = p.awaitAgent(ctx, d.probeLimit); err != nil {
 		err = fmt.Errorf("%s: %w", accel, err)
 	}
 	return errors.Join(err, p.close())
@@ -102,15 +129,9 @@ func readProbe(path string) (probeResult, bool) {
 }
 
 func (d *Driver) rememberProbe(path string, r probeResult) error {
-	if d.cfg.StateDir == "" {
-		return nil
-	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(d.cfg.StateDir, 0o700); err != nil {
-		return fmt.Errorf("remember acceleration: %w", err)
 	}
 	f, err := os.CreateTemp(d.cfg.StateDir, ".acceleration-*")
 	if err != nil {

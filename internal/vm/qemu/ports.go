@@ -25,8 +25,13 @@ type ports struct {
 	// The rest is guarded by mu. next numbers the devices, so that none has
 	// the name of one that is on its way out.
 	next   int
-	byName map[string]int
-	conns  []net.Conn
+	byName map[string]port
+}
+
+// port is one that is plugged in: the number of its device, and our end.
+type port struct {
+	number int
+	conn   net.Conn
 }
 
 // AddPort implements vm.Machine.
@@ -57,10 +62,9 @@ func (p *ports) add(ctx context.Context, name string) (net.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	if p.byName == nil {
-		p.byName = map[string]int{}
+		p.byName = map[string]port{}
 	}
-	p.byName[name] = p.next
-	p.conns = append(p.conns, conn)
+	p.byName[name] = port{p.next, conn}
 	return conn, nil
 }
 
@@ -108,15 +112,15 @@ func (m *machine) RemovePort(ctx context.Context, name string) error {
 func (p *ports) remove(ctx context.Context, name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n, ok := p.byName[name]
+	gone, ok := p.byName[name]
 	if !ok {
 		return errdefs.ErrNotFound
 	}
-	if err := unplugDevice(ctx, p.monitor, portDevice(n)); err != nil {
+	if err := unplugDevice(ctx, p.monitor, portDevice(gone.number)); err != nil {
 		return err
 	}
-	delete(p.byName, name)
-	return p.monitor.run(ctx, "chardev-remove", deviceID{portChardev(n)}, nil)
+	delete(p.byName, name) // our end is the caller's
+	return p.monitor.run(ctx, "chardev-remove", deviceID{portChardev(gone.number)}, nil)
 }
 
 // close closes our ends of the ports, whose other ends died with QEMU.
@@ -124,11 +128,11 @@ func (p *ports) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var err error
-	for _, c := range p.conns {
-		if cerr := c.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+	for _, open := range p.byName {
+		if cerr := open.conn.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
 			err = errors.Join(err, cerr)
 		}
 	}
-	p.conns = nil
+	clear(p.byName)
 	return err
 }

@@ -74,6 +74,10 @@ type Driver struct {
 	cpus    int
 	hot     uint64
 	version string
+	// candidate tells which acceleration the host might have; probeLimit bounds
+	// the boot that shows whether it does.
+	candidate  func() (string, error)
+	probeLimit time.Duration
 }
 
 var _ vm.Driver = (*Driver)(nil)
@@ -105,7 +109,7 @@ func New(cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find QEMU: %w: %s", err, InstallAdvice)
 	}
-	d := &Driver{cfg: cfg, binary: binary, cpus: runtime.NumCPU()}
+	d := &Driver{cfg: cfg, binary: binary, cpus: runtime.NumCPU(), candidate: candidateAccel, probeLimit: probeLimit}
 	d.version = fmt.Sprintf("%s %d %d", binary, fi.Size(), fi.ModTime().UnixNano())
 	if total, err := hostMemory(); err == nil && total > sizeClass {
 		d.hot = (total - sizeClass) / hotBlock * hotBlock

@@ -108,8 +108,9 @@ func (m *monitor) read(greeted chan<- struct{}, onEvent func(event)) {
 			return
 		}
 		switch {
-		case msg.QMP != nil:
+		case msg.QMP != nil && greeted != nil:
 			close(greeted)
+			greeted = nil
 		case msg.Event != "":
 			e := event{msg.Event, msg.Data}
 			m.wake(e)
