@@ -21,6 +21,9 @@ type file struct {
 	fd    int
 	flags linux.OpenFlags
 
+	// uncached says that another export had the file open for writing when
+	// this was opened.
+	uncached bool
 	// waits says that the file system cannot tell whether a read would wait.
 	waits atomic.Bool
 
@@ -32,17 +35,23 @@ type file struct {
 var (
 	_ p9srv.File         = (*file)(nil)
 	_ p9srv.NowaitReader = (*file)(nil)
+	_ p9srv.Shared       = (*file)(nil)
 )
 
 // newFile makes fd, which is open on i, a file of the tree.
 func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags) *file {
+	uncached := i.kind.IsRegular() && fs.writers.enter(fs.cfg.LockDir, i.id, flags)
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	i.opens++
 	i.refs++
 	fs.unlistLocked(i)
-	return &file{fs: fs, ino: i, fd: fd, flags: flags}
+	return &file{fs: fs, ino: i, fd: fd, flags: flags, uncached: uncached}
 }
+
+// WrittenElsewhere says whether another export had the file open for writing
+// when this was opened.
+func (f *file) WrittenElsewhere() bool { return f.uncached }
 
 // Open opens the file through its handle, so that it is this file and none
 // that took its name, and only if it is one whose opening has no effects.
@@ -184,6 +193,9 @@ func (f *file) Fsync(datasync bool) linux.Errno {
 // Close closes the file.
 func (f *file) Close() linux.Errno {
 	err := closeFD(f.fd)
+	if f.ino.kind.IsRegular() && f.flags.Writes() {
+		f.fs.writers.leave(f.ino.id)
+	}
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	f.ino.opens--

@@ -49,8 +49,9 @@ type Config struct {
 	// the file system has no extended attributes.
 	SidecarOnly bool
 	// LockDir is a directory, of the user's own, in which servers of the same
-	// files keep each other's locks apart; it must be there. Empty means that
-	// servers meet only where they can lock the files themselves.
+	// files keep each other's locks apart and tell each other what is open for
+	// writing; it must be there. Empty means that servers meet only where they
+	// can lock the files themselves.
 	LockDir string
 	// Handles bounds the handles that are kept open for files not in use; 0
 	// means a quarter of what the process may open, at most 4096.

@@ -22,9 +22,9 @@ import (
 // programs as well. All are owned by open files of their own, so that nothing
 // else this process does with the file gives them up.
 type hostLock struct {
-	// own holds the lock files by space, opened when first needed.
-	own  [2]int
-	path [2]string
+	// own holds the lock files by space, opened when first needed; path is
+	// empty where there are none.
+	own [2]lockFile
 	// file is open on the file itself, -1 if it cannot be; write says that it
 	// takes locks for writing.
 	file  int
@@ -40,13 +40,11 @@ func (f *file) FileID() p9srv.FileID {
 
 // HostLock returns the file's place among the host's locks.
 func (f *file) HostLock() p9srv.HostLock {
-	l := &hostLock{own: [2]int{-1, -1}, file: -1}
+	l := &hostLock{own: [2]lockFile{{fd: -1}, {fd: -1}}, file: -1}
 	if dir := f.fs.cfg.LockDir; dir != "" {
 		name := fmt.Sprintf("%x-%x", f.ino.id.dev, f.ino.id.ino)
-		l.path = [2]string{
-			p9srv.LockBytes: filepath.Join(dir, name+".bytes"),
-			p9srv.LockWhole: filepath.Join(dir, name+".whole"),
-		}
+		l.own[p9srv.LockBytes].path = filepath.Join(dir, name+".bytes")
+		l.own[p9srv.LockWhole].path = filepath.Join(dir, name+".whole")
 	}
 	if !f.ino.kind.IsRegular() {
 		return l
@@ -105,8 +103,8 @@ func setWhole(fd int, write bool) error {
 // Clear unlocks a range in both layers.
 func (l *hostLock) Clear(space p9srv.LockSpace, start, end uint64) {
 	// Giving up a lock cannot fail in a way that matters.
-	if l.own[space] >= 0 {
-		_ = setRange(l.own[space], unix.F_UNLCK, start, end)
+	if l.own[space].fd >= 0 {
+		_ = setRange(l.own[space].fd, unix.F_UNLCK, start, end)
 	}
 	if l.file < 0 {
 		return
@@ -124,7 +122,7 @@ func (l *hostLock) Find(write bool, start, end uint64) (p9.Lock, bool) {
 		if fd < 0 {
 			continue
 		}
-		if k, ok := findRange(fd, rangeType(write), start, end); ok {
+		if k, ok := findRange(fd, write, start, end); ok {
 			return k, true
 		}
 	}
@@ -132,46 +130,63 @@ func (l *hostLock) Find(write bool, start, end uint64) (p9.Lock, bool) {
 }
 
 // lockFile opens the lock file of a space, -1 if there is none to be had.
-// Whoever has it open has its last byte locked for reading, so that who can
-// lock that for writing is alone and may remove the file.
 func (l *hostLock) lockFile(space p9srv.LockSpace) int {
-	if l.own[space] >= 0 || l.path[space] == "" {
-		return l.own[space]
+	if own := &l.own[space]; own.fd < 0 && own.path != "" {
+		*own = openLockFile(own.path)
 	}
-	for {
-		fd, err := openRetry(unix.AT_FDCWD, l.path[space], unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return -1
-		}
-		var st unix.Stat_t
-		err = setRange(fd, unix.F_RDLCK, presence, presence)
-		if err == nil && unix.Fstat(fd, &st) == nil && st.Nlink > 0 {
-			l.own[space] = fd
-			return fd
-		}
-		closeFD(fd)
-		if err != nil && !heldByOthers(err) {
-			return -1
-		}
-	}
+	return l.own[space].fd
 }
 
-// Close gives up everything and removes lock files that nobody else has open.
+// Close gives up everything.
 func (l *hostLock) Close() {
-	for space, fd := range l.own {
-		if fd < 0 {
-			continue
-		}
-		if setRange(fd, unix.F_WRLCK, presence, presence) == nil {
-			_ = unix.Unlink(l.path[space])
-		}
-		closeFD(fd)
-		l.own[space] = -1
+	for space := range l.own {
+		l.own[space].close()
 	}
 	if l.file >= 0 {
 		closeFD(l.file)
 		l.file = -1
 	}
+}
+
+// lockFile is an open file that has locks and no contents. Whoever has it
+// open has its last byte locked for reading, so that who can lock that for
+// writing is alone and may remove the file.
+type lockFile struct {
+	// fd is -1 if it is not open.
+	fd   int
+	path string
+}
+
+// openLockFile opens a lock file, which is made if it is not there; fd is -1
+// if it cannot be had.
+func openLockFile(path string) lockFile {
+	for {
+		fd, err := openRetry(unix.AT_FDCWD, path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return lockFile{-1, path}
+		}
+		var st unix.Stat_t
+		err = setRange(fd, unix.F_RDLCK, presence, presence)
+		if err == nil && unix.Fstat(fd, &st) == nil && st.Nlink > 0 {
+			return lockFile{fd, path}
+		}
+		closeFD(fd)
+		if err != nil && !heldByOthers(err) {
+			return lockFile{-1, path}
+		}
+	}
+}
+
+// close gives up the locks and removes the file if nobody else has it open.
+func (f *lockFile) close() {
+	if f.fd < 0 {
+		return
+	}
+	if setRange(f.fd, unix.F_WRLCK, presence, presence) == nil {
+		_ = unix.Unlink(f.path)
+	}
+	closeFD(f.fd)
+	f.fd = -1
 }
 
 // presence is the byte that stands for having a lock file open. No file has
@@ -198,8 +213,8 @@ func setRange(fd int, typ int16, start, end uint64) error {
 
 // findRange tells of a range in the way. Its owner has no number that would
 // mean anything in a guest.
-func findRange(fd int, typ int16, start, end uint64) (p9.Lock, bool) {
-	k := flockRange(typ, start, end)
+func findRange(fd int, write bool, start, end uint64) (p9.Lock, bool) {
+	k := flockRange(rangeType(write), start, end)
 	if unix.FcntlFlock(uintptr(fd), getOFD, &k) != nil || k.Type == unix.F_UNLCK {
 		return p9.Lock{}, false
 	}

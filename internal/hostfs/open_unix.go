@@ -111,5 +111,6 @@ func (fs *FS) close() error {
 	for _, i := range fs.inodes {
 		fs.dropHandleLocked(i)
 	}
+	fs.writers.close()
 	return fs.side.close()
 }

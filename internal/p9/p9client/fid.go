@@ -115,9 +115,15 @@ func (f *FID) Statfs() (p9.Statfs, error) {
 	return r.Statfs, err
 }
 
-// Open opens the fid.
+// Open opens the fid. Its QID is then what the server says of the open file:
+// version 0 asks not to cache it.
 func (f *FID) Open(flags linux.OpenFlags) error {
-	return f.c.Call(&p9.Tlopen{FID: f.num, Flags: flags}, &p9.Rlopen{})
+	var r p9.Rlopen
+	err := f.c.Call(&p9.Tlopen{FID: f.num, Flags: flags}, &r)
+	if err == nil {
+		f.QID = r.QID
+	}
+	return err
 }
 
 // Create makes a file in the directory f, which becomes the open file.

@@ -19,7 +19,17 @@ func (c *conn) open(m *p9.Tlopen) (p9.Message, linux.Errno) {
 	}
 	file, e := openNode(node, m.Flags)
 	f.endOpen(nil, file, m.Flags)
-	return &p9.Rlopen{QID: node.QID()}, e
+	return &p9.Rlopen{QID: openQID(node, file)}, e
+}
+
+// openQID is the QID of a node that was opened as f. Version 0 tells the
+// client not to cache by this file (v9fs_fid_add_modes).
+func openQID(node Node, f File) p9.QID {
+	q := node.QID()
+	if s, ok := f.(Shared); ok && s.WrittenElsewhere() {
+		q.Version = 0
+	}
+	return q
 }
 
 // openNode refuses what no tree should see, then opens.
@@ -51,7 +61,7 @@ func (c *conn) create(m *p9.Tlcreate) (p9.Message, linux.Errno) {
 	if e != 0 {
 		return nil, e
 	}
-	return &p9.Rlcreate{QID: node.QID()}, 0
+	return &p9.Rlcreate{QID: openQID(node, file)}, 0
 }
 
 // open1 returns an open fid and its file. The caller puts the fid.

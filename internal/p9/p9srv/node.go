@@ -108,3 +108,12 @@ type NowaitReader interface {
 	// ReadNowait is Read, or ok == false if that would wait or fail. Quick.
 	ReadNowait(p []byte, off int64) (n int, ok bool)
 }
+
+// Shared is a File that can tell whether clients of other servers write the
+// file too.
+type Shared interface {
+	// WrittenElsewhere says whether another server's client had the file open
+	// for writing when this was opened. The client is then told not to cache
+	// what it reads and writes by this file. Quick.
+	WrittenElsewhere() bool
+}

@@ -29,6 +29,11 @@ type file struct {
 	append bool
 }
 
+var (
+	_ p9srv.Lockable = (*file)(nil)
+	_ p9srv.Shared   = (*file)(nil)
+)
+
 // nowaitFile is one whose reads may be answered from memory.
 type nowaitFile struct {
 	*file
@@ -76,6 +81,29 @@ func (t *Tree) writer(n *node, f p9srv.File, flags linux.OpenFlags) p9srv.File {
 		return &nowaitFile{w, r}
 	}
 	return w
+}
+
+// WrittenElsewhere is the file's below.
+func (f *file) WrittenElsewhere() bool {
+	s, ok := f.File.(p9srv.Shared)
+	return ok && s.WrittenElsewhere()
+}
+
+// FileID and HostLock are the file's below: its locks are the host's whoever
+// follows it.
+func (f *file) FileID() p9srv.FileID {
+	if k, ok := f.File.(p9srv.Lockable); ok {
+		return k.FileID()
+	}
+	return f.n.FileID()
+}
+
+// HostLock is described with FileID.
+func (f *file) HostLock() p9srv.HostLock {
+	if k, ok := f.File.(p9srv.Lockable); ok {
+		return k.HostLock()
+	}
+	return nil
 }
 
 // resized notes what a change of the guest's own makes the size.
