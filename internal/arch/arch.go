@@ -49,6 +49,7 @@ snapshot: layer disk
 # 3 guest: Linux only, never imports the host packages
 guest/vport:
 guest/reap:
+guest/initproc: guestapi
 guest/stdio:
 guest/taskapi:
 guest/archive:
@@ -65,7 +66,7 @@ sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm disk
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi
 ctrd: snapshot lockfile shimapi
-engine: usernet shimapi watch
+engine: usernet shimapi watch disk
 dockerapi: engine
 daemon: ctrd engine dockerapi localsock lockfile home
 doctor: home localsock

@@ -75,12 +75,13 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 	defer closeInto(&err, store)
 
 	eng, err := engine.New(ctx, engine.Config{
-		Home:           string(cfg.Home),
-		Containerd:     store.Client(),
-		NetworkCommand: cfg.NetworkCommand,
-		ShimState:      cfg.Home.Path("run", "io.containerd.runtime.v2.task"),
-		Build:          cfg.Build,
-		Log:            cfg.Log,
+		Home:            string(cfg.Home),
+		Containerd:      store.Client(),
+		NetworkCommand:  cfg.NetworkCommand,
+		ShimState:       cfg.Home.Path("run", "io.containerd.runtime.v2.task"),
+		ScratchTemplate: cfg.ScratchTemplate,
+		Build:           cfg.Build,
+		Log:             cfg.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("start the engine: %w", err)

@@ -92,7 +92,7 @@ func (a *api) imageOperations() []operation {
 func (a *api) volumeOperations() []operation {
 	return []operation{
 		{http.MethodGet, "/volumes", a.volumesList, ""},
-		{http.MethodPost, "/volumes/create", a.volumesCreate, "drivers but local, DriverOpts and ClusterVolumeSpec are refused"},
+		{http.MethodPost, "/volumes/create", a.volumesCreate, "drivers but local and ClusterVolumeSpec are refused; of DriverOpts there are type=ext4 with size, and o=bind with device"},
 		{http.MethodPost, "/volumes/prune", a.volumesPrune, ""},
 		{http.MethodGet, "/volumes/{name}", a.volumesInspect, ""},
 		{http.MethodDelete, "/volumes/{name}", a.volumesRemove, ""},

@@ -19,9 +19,13 @@ func volumeFor(v enginevolume.Volume) volume.Volume {
 	if v.Anonymous {
 		labels["com.docker.volume.anonymous"] = ""
 	}
+	options := v.Options
+	if options == nil {
+		options = map[string]string{}
+	}
 	return volume.Volume{
 		Name: v.Name, CreatedAt: v.Created.Format(time.RFC3339), Driver: "local", Labels: labels,
-		Mountpoint: v.Path, Options: map[string]string{}, Scope: "local",
+		Mountpoint: v.Path, Options: options, Scope: "local",
 	}
 }
 
@@ -49,12 +53,10 @@ func (a *api) volumesCreate(w http.ResponseWriter, r *call) error {
 	switch {
 	case req.Driver != "" && req.Driver != "local":
 		return badRequest("byre does not support Driver: the volume driver is local")
-	case len(req.DriverOpts) > 0:
-		return badRequest("byre does not support DriverOpts: the volume driver takes no options")
 	case req.ClusterVolumeSpec != nil:
 		return badRequest("byre does not support ClusterVolumeSpec: there is no swarm")
 	}
-	v, err := a.engine.CreateVolume(req.Name, req.Labels)
+	v, err := a.engine.CreateVolume(req.Name, req.Labels, req.DriverOpts)
 	if err != nil {
 		return err
 	}

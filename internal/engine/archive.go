@@ -17,7 +17,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
-	"byre.dev/byre/internal/engine/spec"
 	"byre.dev/byre/internal/engine/task"
 	"byre.dev/byre/internal/shimapi"
 )
@@ -139,19 +138,15 @@ func (e *Engine) callShim(ctx context.Context, c *Container, call func(context.C
 // withBorrowed makes the task of a stopped container without starting its
 // process, for the time of a call. Its network is loopback.
 func (e *Engine) withBorrowed(ctx context.Context, c *Container, call func(context.Context, *shimapi.Client) error) (err error) {
-	in := e.specInput(c.snapshot())
-	in.Network = shimapi.Network{Hostname: in.Config.Hostname}
-	s, err := spec.Build(in)
-	if err != nil {
-		return err
-	}
-	if _, err := e.tasks.Create(ctx, c.id, s, task.Stdio{}); err != nil {
+	r := c.snapshot()
+	if err := e.createTask(ctx, r, shimapi.Network{Hostname: r.Config.Hostname}, task.Stdio{}); err != nil {
 		return fmt.Errorf("open file system of container %s: %w", short(c.id), err)
 	}
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		e.tasks.Clean(clean, c.id)
+		e.Volumes.Release(c.id)
 	}()
 	return e.callShim(ctx, c, call)
 }

@@ -6,16 +6,13 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
-	"byre.dev/byre/internal/engine/logs"
 	enginenet "byre.dev/byre/internal/engine/network"
 	"byre.dev/byre/internal/engine/spec"
 )
@@ -174,11 +171,8 @@ func checkConfig(rec *Record) error {
 	if _, err := parseSignal(rec.Config.StopSignal, sigTerm); err != nil {
 		return err
 	}
-	if _, err := logOptions(h.LogConfig.Config); err != nil {
+	if _, err := logOptions(h.LogConfig); err != nil {
 		return err
-	}
-	if h.LogConfig.Type == "none" && len(h.LogConfig.Config) > 0 {
-		return invalid("byre does not support HostConfig.LogConfig.Config: log driver none has no options")
 	}
 	return checkResources(&h.Resources)
 }
@@ -206,27 +200,4 @@ func checkResources(r *container.Resources) error {
 		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	}
 	return nil
-}
-
-// logOptions reads the options of the log driver json-file.
-func logOptions(config map[string]string) (logs.Options, error) {
-	o := logs.Options{MaxFiles: 1}
-	if s := config["max-size"]; s != "" && s != "-1" {
-		n, err := units.FromHumanSize(s)
-		if err != nil || n <= 0 {
-			return o, invalid("log option max-size: %q is no positive size", s)
-		}
-		o.MaxSize = n
-	}
-	if s := config["max-file"]; s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
-			return o, invalid("max-file cannot be less than 1")
-		}
-		if n > 1 && o.MaxSize == 0 {
-			return o, invalid("log option max-file needs max-size")
-		}
-		o.MaxFiles = n
-	}
-	return o, nil
 }

@@ -161,7 +161,7 @@ func (c *Container) streamConfigLocked() (stream.Config, error) {
 		return cfg, nil
 	}
 	if c.logFile == nil {
-		opts, err := logOptions(c.rec.Host.LogConfig.Config)
+		opts, err := logOptions(c.rec.Host.LogConfig)
 		if err != nil {
 			return cfg, err
 		}

@@ -119,7 +119,7 @@ func (e *Engine) complete(rec *Record, req CreateRequest, detail *image.Detail) 
 		return err
 	}
 	// A trial: what the specification refuses is refused now, not at the start.
-	_, err := spec.Build(e.specInput(*rec))
+	_, err := spec.Build(e.specInput(*rec, nil))
 	return err
 }
 

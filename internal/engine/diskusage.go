@@ -52,7 +52,7 @@ func (e *Engine) DiskUsage(ctx context.Context) (DiskUsage, error) {
 	}
 	for _, v := range e.Volumes.List() {
 		du.Volumes = append(du.Volumes, VolumeUsage{v, dockervolume.UsageData{
-			Size: dirSize(v.Path), RefCount: int64(len(e.volumeUsers(v.Name))),
+			Size: v.Size(), RefCount: int64(len(e.volumeUsers(v.Name))),
 		}})
 	}
 	return du, nil

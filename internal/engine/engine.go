@@ -56,6 +56,9 @@ type Config struct {
 	// ShimState is containerd's state directory of the runtime, where the
 	// bundles are: a shim's address is found there.
 	ShimState string
+	// ScratchTemplate is the ext4 image that volumes which are disks are copied
+	// from.
+	ScratchTemplate string
 	// Build says what program this is.
 	Build Build
 	// Log receives state changes and what could not be returned; nil
@@ -125,7 +128,7 @@ func (e *Engine) open(ctx context.Context) (err error) {
 	if e.id, err = daemonID(e.path("engine-id")); err != nil {
 		return err
 	}
-	if e.Volumes, err = volume.Open(e.path("volumes")); err != nil {
+	if e.Volumes, err = volume.Open(e.path("volumes"), e.cfg.ScratchTemplate); err != nil {
 		return err
 	}
 	e.Networks, err = network.Open(ctx, network.Config{Dir: e.path("networks"), Command: e.cfg.NetworkCommand, Log: e.log})

@@ -100,7 +100,7 @@ func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := m.settings(); s == nil || *s.UID != want[0] || *s.GID != want[1] {
+		if s := m.settings(false); s == nil || *s.UID != want[0] || *s.GID != want[1] {
 			t.Errorf("%s: settings %+v", mode, s)
 		}
 	}
@@ -109,8 +109,8 @@ func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 			t.Errorf("%s: error %v", mode, err)
 		}
 	}
-	if m, err := e.parseBind(dir + ":/b"); err != nil || m.settings() != nil {
-		t.Errorf("settings %v, error %v", m.settings(), err)
+	if m, err := e.parseBind(dir + ":/b"); err != nil || m.settings(false) != nil {
+		t.Errorf("settings %v, error %v", m.settings(false), err)
 	}
 }
 
@@ -121,9 +121,9 @@ func TestAConsistentMountIsNotCachedAndInspectSaysSo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		none := m.settings() != nil && m.settings().Cache == "none"
+		none := m.settings(false) != nil && m.settings(false).Cache == "none"
 		if none != m.Consistent || none != strings.Contains(want, "none") {
-			t.Errorf("%q: settings %+v", mode, m.settings())
+			t.Errorf("%q: settings %+v", mode, m.settings(false))
 		}
 		if got := mountPoints(Record{Mounts: []Mount{m}})[0].Mode; got != want {
 			t.Errorf("%q: inspect says %q, want %q", mode, got, want)
@@ -190,14 +190,24 @@ func TestStatesHaveDockersWords(t *testing.T) {
 }
 
 func TestLogOptions(t *testing.T) {
-	got, err := logOptions(map[string]string{"max-size": "10k", "max-file": "3"})
+	got, err := logOptions(container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10k", "max-file": "3"}})
 	if want := (logs.Options{MaxSize: 10_000, MaxFiles: 3}); got != want || err != nil {
 		t.Errorf("%+v, error %v", got, err)
 	}
 	for _, bad := range []map[string]string{{"max-size": "x"}, {"max-file": "0"}, {"max-file": "2"}, {"max-size": "-5"}} {
-		if _, err := logOptions(bad); !errdefs.IsInvalidArgument(err) {
+		if _, err := logOptions(container.LogConfig{Type: "json-file", Config: bad}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v: error %v", bad, err)
 		}
+	}
+}
+
+func TestLogDriverLocalRotatesByItself(t *testing.T) {
+	got, err := logOptions(container.LogConfig{Type: "local", Config: map[string]string{"max-file": "2"}})
+	if want := (logs.Options{MaxSize: 20_000_000, MaxFiles: 2}); got != want || err != nil {
+		t.Errorf("%+v, error %v; want %+v", got, err, want)
+	}
+	if _, err := logOptions(container.LogConfig{Type: "none", Config: map[string]string{"max-file": "2"}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("driver none with options: error %v", err)
 	}
 }
 

@@ -193,7 +193,7 @@ func (e *Engine) execBoot(ctx context.Context, x *execution, hub *stream.Hub, si
 		}
 	}()
 	r := x.c.snapshot()
-	s, err := spec.Build(e.specInput(r))
+	s, err := spec.Build(e.specInput(r, nil))
 	if err != nil {
 		return err
 	}

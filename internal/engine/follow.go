@@ -150,6 +150,7 @@ func (e *Engine) clear(c *Container, run *run) {
 	if err := errors.Join(e.tasks.Delete(ctx, c.id), e.disconnect(ctx, r)); err != nil {
 		c.log.Error("container's task not removed", "err", err)
 	}
+	e.Volumes.Release(c.id)
 	if r.Attached != nil {
 		e.publishNetwork(events.ActionDisconnect, r.Attached.Network, r.ID)
 	}

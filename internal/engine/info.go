@@ -32,7 +32,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		ID: e.id, Containers: running + paused + stopped, ContainersRunning: running, ContainersPaused: paused,
 		ContainersStopped: stopped, Images: len(images), Driver: snapshotter,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
-		Plugins:      system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "null"}, Log: []string{"json-file", "none"}},
+		Plugins:      system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "null"}, Log: logDrivers()},
 		MemoryLimit:  true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: true, NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: "2", NEventsListener: e.Events.Listeners(),

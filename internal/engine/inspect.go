@@ -32,7 +32,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (*container
 		NetworkSettings: e.networkSettings(r), ImageManifestDescriptor: r.Manifest,
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: snapshotter}}},
 	}
-	if r.Host.LogConfig.Type == "none" {
+	if r.Host.LogConfig.Type != "json-file" {
 		resp.LogPath = ""
 	}
 	if size {

@@ -66,7 +66,7 @@ func (e *Engine) resolveMounts(rec *Record) error {
 		if slices.ContainsFunc(all, func(m Mount) bool { return m.Destination == dest }) {
 			continue
 		}
-		m, err := e.volumeMount("", dest, nil)
+		m, err := e.volumeMount("", dest, nil, nil)
 		if err != nil {
 			return err
 		}
@@ -148,8 +148,9 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 		return m, err
 	}
 	if hostDir == "" {
-		v, err := e.volumeMount(source, m.Destination, nil)
+		v, err := e.volumeMount(source, m.Destination, nil, nil)
 		v.Mode, v.ReadOnly, v.UID, v.GID, v.Consistent = mode, m.ReadOnly, m.UID, m.GID, m.Consistent
+		v.NoCopy = noCopy
 		return v, err
 	}
 	if noCopy {
@@ -214,12 +215,13 @@ func (m *Mount) setOwner(option string) (bool, error) {
 	return true, nil
 }
 
-// settings are what the shim is told about the mount, nil if nothing.
-func (m *Mount) settings() *shimapi.Mount {
-	if m.UID == nil && !m.Consistent {
+// settings are what the shim is told about the mount, nil if nothing. Fill
+// says that the mount is a volume to be filled.
+func (m *Mount) settings(fill bool) *shimapi.Mount {
+	if m.UID == nil && !m.Consistent && !fill && !m.Disk {
 		return nil
 	}
-	s := &shimapi.Mount{UID: m.UID, GID: m.GID}
+	s := &shimapi.Mount{UID: m.UID, GID: m.GID, Fill: fill, Disk: m.Disk}
 	if s.GID == nil {
 		s.GID = m.UID
 	}
@@ -251,12 +253,15 @@ func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
 	case mount.TypeBind:
 		return bindMount(r, m)
 	case mount.TypeVolume:
-		var labels map[string]string
-		if m.VolumeOptions != nil {
-			labels = m.VolumeOptions.Labels
+		var labels, options map[string]string
+		if o := m.VolumeOptions; o != nil {
+			labels, r.NoCopy = o.Labels, o.NoCopy
+			if o.DriverConfig != nil {
+				options = o.DriverConfig.Options
+			}
 		}
-		v, err := e.volumeMount(m.Source, r.Destination, labels)
-		v.ReadOnly, v.Consistent = m.ReadOnly, r.Consistent
+		v, err := e.volumeMount(m.Source, r.Destination, labels, options)
+		v.ReadOnly, v.Consistent, v.NoCopy = m.ReadOnly, r.Consistent, r.NoCopy
 		return v, err
 	}
 	return tmpfsMount(r, m)
@@ -314,13 +319,13 @@ func tmpfsMount(r Mount, m mount.Mount) (Mount, error) {
 
 // volumeMount mounts a volume, which is made if it is missing; without a name
 // it is the container's own.
-func (e *Engine) volumeMount(name, dest string, labels map[string]string) (Mount, error) {
-	v, made, err := e.Volumes.Create(name, labels)
+func (e *Engine) volumeMount(name, dest string, labels, options map[string]string) (Mount, error) {
+	v, made, err := e.Volumes.Create(name, labels, options)
 	if err != nil {
 		return Mount{}, err
 	}
 	if made {
 		e.Events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
 	}
-	return Mount{Type: mount.TypeVolume, Name: v.Name, Source: v.Path, Destination: dest, Anonymous: v.Anonymous}, nil
+	return Mount{Type: mount.TypeVolume, Name: v.Name, Source: v.Path, Destination: dest, Anonymous: v.Anonymous, Disk: v.Disk()}, nil
 }

@@ -95,6 +95,9 @@ type Mount struct {
 	ReadOnly, NonRecursive bool `json:",omitempty"`
 	// Options are those of a tmpfs.
 	Options []string `json:",omitempty"`
+	// Disk says of a volume that it is a disk image; NoCopy that it is not filled
+	// with what the image has.
+	Disk, NoCopy bool `json:",omitempty"`
 	// Anonymous volumes go with the container when asked to.
 	Anonymous bool `json:",omitempty"`
 	// UID and GID, where not nil, own in the container what belongs to the user

@@ -95,19 +95,18 @@ func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached 
 			err = errors.Join(err, e.disconnect(ctx, r))
 		}
 	}()
-	in := e.specInput(r)
-	in.Network = settings
-	s, err := spec.Build(in)
-	if err != nil {
-		return nil, 0, err
-	}
 	io := task.Stdio{Terminal: r.Config.Tty}
 	io.Stdin, io.Stdout, io.Stderr = hub.Paths()
 	hub.Run()
 	t.mark("spec")
-	if _, err = e.tasks.Create(ctx, r.ID, s, io); err != nil {
+	if err = e.createTask(ctx, r, settings, io); err != nil {
 		return nil, 0, err
 	}
+	defer func() {
+		if err != nil {
+			e.Volumes.Release(r.ID)
+		}
+	}()
 	hub.Opened()
 	t.mark("create")
 	pid, err = e.tasks.Start(ctx, r.ID, "")
@@ -151,13 +150,13 @@ func (e *Engine) startFailed(ctx context.Context, c *Container, cause error) err
 }
 
 // specInput is a container as package spec takes it; the network is still
-// missing.
-func (e *Engine) specInput(r Record) spec.Container {
+// missing. Fill has the places of volumes that are to be filled.
+func (e *Engine) specInput(r Record, fill map[string]bool) spec.Container {
 	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Seccomp: defaultSeccomp}
 	for _, m := range r.Mounts {
 		in.Mounts = append(in.Mounts, spec.Mount{
 			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,
-			NonRecursive: m.NonRecursive, Options: m.Options, Settings: m.settings(),
+			NonRecursive: m.NonRecursive, Options: m.Options, Settings: m.settings(fill[m.Destination]),
 		})
 	}
 	return in

@@ -3,9 +3,6 @@
 package engine
 
 import (
-	"io/fs"
-	"path/filepath"
-
 	"github.com/moby/moby/api/types/events"
 
 	"byre.dev/byre/internal/engine/filter"
@@ -13,8 +10,8 @@ import (
 )
 
 // CreateVolume returns the volume of that name, made if it is missing.
-func (e *Engine) CreateVolume(name string, labels map[string]string) (volume.Volume, error) {
-	v, made, err := e.Volumes.Create(name, labels)
+func (e *Engine) CreateVolume(name string, labels, options map[string]string) (volume.Volume, error) {
+	v, made, err := e.Volumes.Create(name, labels, options)
 	if made {
 		e.Events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
 	}
@@ -59,7 +56,7 @@ func (e *Engine) PruneVolumes(f filter.Args) (removed []string, freed uint64, er
 		if !all && !v.Anonymous || !f.Labels("label", v.Labels) || len(e.volumeUsers(v.Name)) > 0 {
 			continue
 		}
-		size := dirSize(v.Path)
+		size := v.Size()
 		if err := e.RemoveVolume(v.Name, false); err != nil {
 			return removed, freed, err
 		}
@@ -67,19 +64,4 @@ func (e *Engine) PruneVolumes(f filter.Args) (removed []string, freed uint64, er
 		freed += uint64(size)
 	}
 	return removed, freed, nil
-}
-
-// dirSize adds up the files of a directory; what cannot be read counts nothing.
-func dirSize(dir string) int64 {
-	var total int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			total += info.Size()
-		}
-		return nil
-	})
-	return total
 }

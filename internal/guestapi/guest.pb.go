@@ -2152,6 +2152,123 @@ func (x *PathChange) GetPath() []byte {
 	return nil
 }
 
+type FillRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// The place in the container. Where the image has no directory there,
+	// nothing is copied.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// The volume's directory in the guest, under RuntimeDir.
+	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	// Make the copy beside the target first and put it there when it is whole.
+	// Else it is made in place.
+	Replace       bool `protobuf:"varint,4,opt,name=replace,proto3" json:"replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillRequest) Reset() {
+	*x = FillRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillRequest) ProtoMessage() {}
+
+func (x *FillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
+func (*FillRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *FillRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *FillRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FillRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *FillRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+type FillResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filled        bool                   `protobuf:"varint,1,opt,name=filled,proto3" json:"filled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillResponse) Reset() {
+	*x = FillResponse{}
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillResponse) ProtoMessage() {}
+
+func (x *FillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillResponse.ProtoReflect.Descriptor instead.
+func (*FillResponse) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *FillResponse) GetFilled() bool {
+	if x != nil {
+		return x.Filled
+	}
+	return false
+}
+
 type MemoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2160,7 +2277,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2289,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2302,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 type MemoryResponse struct {
@@ -2199,7 +2316,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2328,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2341,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -2256,7 +2373,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2385,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2398,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 type Event struct {
@@ -2297,7 +2414,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +2426,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +2439,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2377,7 +2494,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2506,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2519,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -2428,7 +2545,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2557,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2570,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -2473,7 +2590,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2602,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2615,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -2524,7 +2641,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2536,7 +2653,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2549,7 +2666,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -2569,7 +2686,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2698,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2711,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -2612,7 +2729,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2741,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2754,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -2651,7 +2768,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2780,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2793,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -2847,7 +2964,14 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x04Kind\x12\f\n" +
 	"\bMODIFIED\x10\x00\x12\t\n" +
 	"\x05ADDED\x10\x01\x12\v\n" +
-	"\aDELETED\x10\x02\"\x0f\n" +
+	"\aDELETED\x10\x02\"v\n" +
+	"\vFillRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
+	"\areplace\x18\x04 \x01(\bR\areplace\"&\n" +
+	"\fFillResponse\x12\x16\n" +
+	"\x06filled\x18\x01 \x01(\bR\x06filled\"\x0f\n" +
 	"\rMemoryRequest\"X\n" +
 	"\x0eMemoryResponse\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x1c\n" +
@@ -2874,7 +2998,7 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs\"\x12\n" +
 	"\x10PowerOffResponse\"#\n" +
 	"\rCreateOptions\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec2\x9a\t\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec2\xe1\t\n" +
 	"\x05Guest\x12B\n" +
 	"\x05Hello\x12\x1b.byre.guest.v1.HelloRequest\x1a\x1c.byre.guest.v1.HelloResponse\x12B\n" +
 	"\x05Renew\x12\x1b.byre.guest.v1.RenewRequest\x1a\x1c.byre.guest.v1.RenewResponse\x12B\n" +
@@ -2888,6 +3012,8 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\fWriteArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12F\n" +
 	"\bReadRoot\x12\x1a.byre.guest.v1.RootRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12J\n" +
 	"\aChanges\x12\x1d.byre.guest.v1.ChangesRequest\x1a\x1e.byre.guest.v1.ChangesResponse0\x01\x12E\n" +
+	"\n" +
+	"FillVolume\x12\x1a.byre.guest.v1.FillRequest\x1a\x1b.byre.guest.v1.FillResponse\x12E\n" +
 	"\x06Memory\x12\x1c.byre.guest.v1.MemoryRequest\x1a\x1d.byre.guest.v1.MemoryResponse\x12>\n" +
 	"\x06Events\x12\x1c.byre.guest.v1.EventsRequest\x1a\x14.byre.guest.v1.Event0\x01\x12?\n" +
 	"\x04Trim\x12\x1a.byre.guest.v1.TrimRequest\x1a\x1b.byre.guest.v1.TrimResponse\x12K\n" +
@@ -2906,7 +3032,7 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
@@ -2942,18 +3068,20 @@ var file_guest_v1_guest_proto_goTypes = []any{
 	(*ChangesRequest)(nil),    // 31: byre.guest.v1.ChangesRequest
 	(*ChangesResponse)(nil),   // 32: byre.guest.v1.ChangesResponse
 	(*PathChange)(nil),        // 33: byre.guest.v1.PathChange
-	(*MemoryRequest)(nil),     // 34: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 35: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 36: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 37: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 38: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 39: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 40: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 41: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 42: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 43: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 44: byre.guest.v1.CreateOptions
-	nil,                       // 45: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(*FillRequest)(nil),       // 34: byre.guest.v1.FillRequest
+	(*FillResponse)(nil),      // 35: byre.guest.v1.FillResponse
+	(*MemoryRequest)(nil),     // 36: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 37: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 38: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 39: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 40: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 41: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 42: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 43: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 44: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 45: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 46: byre.guest.v1.CreateOptions
+	nil,                       // 47: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
 	8,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
@@ -2967,11 +3095,11 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	1,  // 8: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
 	20, // 9: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
 	21, // 10: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	45, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	47, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
 	33, // 12: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
 	2,  // 13: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
-	38, // 14: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	39, // 15: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	40, // 14: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	41, // 15: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
 	3,  // 16: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
 	5,  // 17: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
 	13, // 18: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
@@ -2984,28 +3112,30 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	28, // 25: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
 	30, // 26: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
 	31, // 27: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
-	34, // 28: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	36, // 29: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	40, // 30: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	42, // 31: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	4,  // 32: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	6,  // 33: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	14, // 34: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	16, // 35: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	18, // 36: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	23, // 37: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	25, // 38: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	27, // 39: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	29, // 40: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	29, // 41: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	29, // 42: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
-	32, // 43: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
-	35, // 44: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	37, // 45: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	41, // 46: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	43, // 47: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	32, // [32:48] is the sub-list for method output_type
-	16, // [16:32] is the sub-list for method input_type
+	34, // 28: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
+	36, // 29: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	38, // 30: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	42, // 31: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	44, // 32: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	4,  // 33: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	6,  // 34: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	14, // 35: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	16, // 36: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	18, // 37: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	23, // 38: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	25, // 39: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	27, // 40: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	29, // 41: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	29, // 42: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	29, // 43: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	32, // 44: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	35, // 45: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
+	37, // 46: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	39, // 47: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	43, // 48: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	45, // 49: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	33, // [33:50] is the sub-list for method output_type
+	16, // [16:33] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -3023,7 +3153,7 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Tmpfs)(nil),
 		(*Mount_Bind)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[34].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[36].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -3033,7 +3163,7 @@ func file_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

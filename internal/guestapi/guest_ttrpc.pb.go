@@ -20,6 +20,7 @@ type GuestService interface {
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
 	Changes(context.Context, *ChangesRequest, Guest_ChangesServer) error
+	FillVolume(context.Context, *FillRequest) (*FillResponse, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
 	Events(context.Context, *EventsRequest, Guest_EventsServer) error
 	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
@@ -132,6 +133,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 				}
 				return svc.ReadRoot(ctx, &req)
 			},
+			"FillVolume": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req FillRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.FillVolume(ctx, &req)
+			},
 			"Memory": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req MemoryRequest
 				if err := unmarshal(&req); err != nil {
@@ -194,6 +202,7 @@ type GuestClient interface {
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
 	Changes(context.Context, *ChangesRequest) (Guest_ChangesClient, error)
+	FillVolume(context.Context, *FillRequest) (*FillResponse, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
 	Events(context.Context, *EventsRequest) (Guest_EventsClient, error)
 	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
@@ -325,6 +334,14 @@ func (x *guestChangesClient) Recv() (*ChangesResponse, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (c *guestClient) FillVolume(ctx context.Context, req *FillRequest) (*FillResponse, error) {
+	var resp FillResponse
+	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "FillVolume", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *guestClient) Memory(ctx context.Context, req *MemoryRequest) (*MemoryResponse, error) {

@@ -18,7 +18,7 @@ import (
 
 // Version is the version of the host–guest contract. Host and guest of
 // different versions refuse to work together.
-const Version = 2
+const Version = 3
 
 // Vsock ports of the guest link.
 const (
@@ -37,6 +37,10 @@ const (
 	// RuntimeDir is where everything that the host asks the guest to make
 	// lives in the guest.
 	RuntimeDir = "/run/byre"
+	// InitPath is the guest's init.
+	InitPath = "/init"
+	// InitName is the name under which it serves as a container's init.
+	InitName = "docker-init"
 	// LinkPortName is the virtio-serial port that carries the guest link on
 	// machines without AF_VSOCK.
 	LinkPortName = "byre.link"

@@ -149,7 +149,10 @@ func (c *Container) provide(ctx context.Context, cfg CreateConfig) error {
 			c.targets = append(c.targets, m.Target)
 		}
 	}
-	return nil
+	if err := c.fillShares(ctx); err != nil {
+		return err
+	}
+	return c.attachVolumes(ctx, cfg.Spec.Volumes)
 }
 
 // attachRoot plugs the root file system's disks in and returns the mounts that

@@ -152,7 +152,10 @@ func (c *Container) attachShares(ctx context.Context, specs []ShareSpec) ([]*gue
 }
 
 func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpec) (*share, error) {
-	cfg := hostfs.Config{Path: spec.Source, ReadOnly: spec.ReadOnly, Mapped: os.Geteuid() != 0, Log: s.log}
+	spec.Fill = spec.Fill && isEmptyDir(spec.Source)
+	// What is filled is written to once, by the guest's agent; the container's
+	// own mount is read-only by its option.
+	cfg := hostfs.Config{Path: spec.Source, ReadOnly: spec.ReadOnly && !spec.Fill, Mapped: os.Geteuid() != 0, Log: s.log}
 	cfg.UID, cfg.GID = spec.User, spec.User
 	if spec.UID != nil && spec.GID != nil {
 		cfg.Mapped, cfg.UID, cfg.GID = true, *spec.UID, *spec.GID

@@ -50,6 +50,9 @@ type Converted struct {
 	// Shares are the host directories and files that the guest's mounts refer
 	// to, in the order of the mounts.
 	Shares []ShareSpec
+	// Volumes are disk images that the guest's mounts refer to, in the order of
+	// the mounts.
+	Volumes []VolumeSpec
 	// Dropped says what of the host's specification has no counterpart in the
 	// guest and why it may be left out, one sentence each.
 	Dropped []string
@@ -70,12 +73,30 @@ type ShareSpec struct {
 	// Static says that nobody changes what is shared: it is cached, and no
 	// changes are told.
 	Static bool
+	// Fill has the directory filled, when it is empty, with what the image has
+	// at Dest.
+	Fill bool
 	// UID and GID, when not nil, own in the guest what is the user's.
 	UID, GID *uint32
 	// User is the number of the user that the container's process is to run
 	// as, if it is told by number: without UID it owns what is the user's,
 	// where the user is not root.
 	User uint32
+}
+
+// VolumeSpec is a disk image that is mounted into a container.
+type VolumeSpec struct {
+	// Index numbers the container's volumes from 0.
+	Index int
+	// Source is the image; Dest the mount's place in the container.
+	Source, Dest string
+	// Fill has an empty image filled with what the container's has at Dest.
+	Fill bool
+}
+
+// volumeDir is where a container's volume is mounted in the guest.
+func volumeDir(id string, index int) string {
+	return fmt.Sprintf("%s/volumes/%d", guestapi.ContainerDir(id), index)
 }
 
 // Cache modes of v9fs. With CacheLoose the guest holds names, attributes and
@@ -95,7 +116,7 @@ func shareDir(id string, index int) string {
 func Convert(in ConvertInput) (Converted, error) {
 	c := &converter{in: in}
 	steps := []func() error{
-		c.root, c.process, c.namespaces, c.hooks, c.linux, c.devices, c.mounts, c.etc,
+		c.root, c.process, c.namespaces, c.hooks, c.linux, c.devices, c.mounts, c.etc, c.init,
 	}
 	spec, err := cloneSpec(in.Spec)
 	if err != nil {
@@ -313,5 +334,20 @@ func (c *converter) etc() error {
 			Options:     []string{"bind", "rprivate"},
 		})
 	}
+	return nil
+}
+
+// init puts the guest's init before the container's command, where dockerd
+// puts its own.
+func (c *converter) init() error {
+	p := c.spec.Process
+	if !c.in.Settings.Init || p == nil {
+		return nil
+	}
+	dest := "/sbin/" + guestapi.InitName
+	p.Args = append([]string{dest, "--"}, p.Args...)
+	c.spec.Mounts = append(c.spec.Mounts, specs.Mount{
+		Destination: dest, Type: "bind", Source: guestapi.InitPath, Options: []string{"bind", "ro", "rprivate"},
+	})
 	return nil
 }

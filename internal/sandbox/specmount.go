@@ -65,6 +65,9 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 		c.drop("%s: %s describes the host's network, the machine's resolver is bound instead", name, m.Source)
 		return specs.Mount{}, nil
 	}
+	if c.in.Settings.Mounts[m.Destination].Disk {
+		return c.volume(name, m, src)
+	}
 	if !src.Dir && !src.Regular {
 		return m, refuse(name, "bind source %s is a %s: only directories and regular files can be shared with a machine", m.Source, src.Kind)
 	}
@@ -80,7 +83,7 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 		if extra.Cache != "" {
 			share.Cache = extra.Cache
 		}
-		share.UID, share.GID = extra.UID, extra.GID
+		share.UID, share.GID, share.Fill = extra.UID, extra.GID, extra.Fill
 	}
 	if p := c.spec.Process; p != nil {
 		share.User = p.User.UID
@@ -91,6 +94,23 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	if share.File {
 		m.Source += "/" + src.Name
 	}
+	return m, nil
+}
+
+// volume returns the guest's mount for a disk image.
+func (c *converter) volume(name string, m specs.Mount, src Source) (specs.Mount, error) {
+	if !src.Regular {
+		return m, refuse(name, "%s is no disk image", m.Source)
+	}
+	options, err := bindOptions(name, m.Options, &ShareSpec{})
+	if err != nil {
+		return m, err
+	}
+	v := VolumeSpec{
+		Index: len(c.out.Volumes), Source: m.Source, Dest: m.Destination, Fill: c.in.Settings.Mounts[m.Destination].Fill,
+	}
+	c.out.Volumes = append(c.out.Volumes, v)
+	m.Type, m.Options, m.Source = "bind", options, volumeDir(c.in.ID, v.Index)
 	return m, nil
 }
 
@@ -142,7 +162,7 @@ func bindOptions(name string, options []string, share *ShareSpec) ([]string, err
 func (s ShareSpec) guestShare(id, portName string, transport guestapi.Share_Transport, msize uint32) *guestapi.Mount {
 	return &guestapi.Mount{
 		Target:   shareDir(id, s.Index),
-		ReadOnly: s.ReadOnly && (s.Static || s.Cache == CacheNone),
+		ReadOnly: s.ReadOnly && !s.Fill && (s.Static || s.Cache == CacheNone),
 		Source: &guestapi.Mount_Share{Share: &guestapi.Share{
 			Name: portName, Transport: transport, Cache: s.Cache, Msize: msize, PosixAcl: true,
 		}},

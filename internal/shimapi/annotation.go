@@ -30,6 +30,9 @@ const (
 	// and /etc/resolv.conf as the image has them. Without it the guest's own
 	// are bound over them wherever the specification mounts nothing there.
 	AnnotationNoEtc = Prefix + "noetc"
+	// AnnotationInit holds a boolean: true puts an init of the guest's before
+	// the container's command.
+	AnnotationInit = Prefix + "init"
 )
 
 // Network says how a sandbox is connected.
@@ -71,6 +74,11 @@ type Mount struct {
 	// host to the user who runs the shim.
 	UID *uint32 `json:"uid,omitempty"`
 	GID *uint32 `json:"gid,omitempty"`
+	// Fill has an empty directory filled with what the image has at its place.
+	Fill bool `json:"fill,omitempty"`
+	// Disk says that the source is a disk image of byre's: ext4, whose
+	// directory "data" is mounted. A machine has it alone.
+	Disk bool `json:"disk,omitempty"`
 }
 
 // Settings are the annotations of one specification, decoded.
@@ -81,6 +89,7 @@ type Settings struct {
 	MaxMemory uint64
 	CPUs      int
 	NoEtc     bool
+	Init      bool
 }
 
 // ParseSettings reads the annotations of a specification. A value that does
@@ -93,6 +102,7 @@ func ParseSettings(annotations map[string]string) (Settings, error) {
 		AnnotationMaxMemory: &s.MaxMemory,
 		AnnotationCPUs:      &s.CPUs,
 		AnnotationNoEtc:     &s.NoEtc,
+		AnnotationInit:      &s.Init,
 	}
 	for name, value := range annotations {
 		if len(name) < len(Prefix) || name[:len(Prefix)] != Prefix {

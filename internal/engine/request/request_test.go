@@ -118,14 +118,14 @@ func TestRulesThatDoNotHonorSayWhy(t *testing.T) {
 func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 	for _, tc := range []struct{ body, want string }{
 		{`{"Image":"a","HostConfig":{"PidMode":"host"}}`, "HostConfig.PidMode"},
-		{`{"Image":"a","HostConfig":{"Init":true}}`, "HostConfig.Init"},
+		{`{"Image":"a","HostConfig":{"UTSMode":"host"}}`, "HostConfig.UTSMode"},
 		{`{"Image":"a","HostConfig":{"BlkioWeight":10}}`, "HostConfig.BlkioWeight"},
 		{`{"Image":"a","HostConfig":{"Devices":[{"PathOnHost":"/dev/sda"}]}}`, "HostConfig.Devices"},
 		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"syslog"}}}`, "HostConfig.LogConfig.Type"},
 		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"json-file","Config":{"compress":"true"}}}}`, "HostConfig.LogConfig.Config"},
 		{`{"Image":"a","HostConfig":{"MemorySwappiness":60}}`, "HostConfig.MemorySwappiness"},
 		{`{"Image":"a","HostConfig":{"Mounts":[{"Type":"image","Source":"x","Target":"/x"}]}}`, "HostConfig.Mounts.Type"},
-		{`{"Image":"a","HostConfig":{"GroupAdd":["docker"]}}`, "HostConfig.GroupAdd"},
+		{`{"Image":"a","HostConfig":{"GroupAdd":["docker,root"]}}`, "HostConfig.GroupAdd"},
 		{`{"Image":"a","HostConfig":{"NetworkMode":"host"}}`, "HostConfig.NetworkMode"},
 		{`{"Image":"a","HostConfig":{"KernelMemory":4096}}`, "HostConfig.KernelMemory"},
 		{`{"Image":"a","Frobnicate":1}`, "Frobnicate"},

@@ -49,26 +49,25 @@ func hostRules() []Rule {
 		"HostConfig.CgroupnsMode", "HostConfig.Dns", "HostConfig.DnsOptions", "HostConfig.DnsSearch",
 		"HostConfig.ExtraHosts", "HostConfig.OomScoreAdj", "HostConfig.Privileged", "HostConfig.PublishAllPorts",
 		"HostConfig.ReadonlyRootfs", "HostConfig.SecurityOpt", "HostConfig.Tmpfs", "HostConfig.ShmSize",
-		"HostConfig.Sysctls", "HostConfig.Umask", "HostConfig.MaskedPaths", "HostConfig.ReadonlyPaths",
+		"HostConfig.Sysctls", "HostConfig.Umask", "HostConfig.Init", "HostConfig.MaskedPaths", "HostConfig.ReadonlyPaths",
 	)
 	return append(rules,
 		Rule{Field: "HostConfig.ContainerIDFile", Verdict: Harmless, Why: "the client writes the file"},
-		Rule{Field: "HostConfig.LogConfig.Type", Verdict: Partly, Why: "the log drivers are json-file and none", Allow: oneOf("json-file", "none")},
-		Rule{Field: "HostConfig.LogConfig.Config", Verdict: Partly, Why: "the options of json-file are max-size and max-file", Allow: allowLogOptions},
+		Rule{Field: "HostConfig.LogConfig.Type", Verdict: Partly, Why: "the log drivers are json-file, local and none", Allow: oneOf("json-file", "local", "none")},
+		Rule{Field: "HostConfig.LogConfig.Config", Verdict: Partly, Why: "the options of json-file and local are max-size, max-file and compress=false", Allow: allowLogOptions},
 		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "every container has a machine of its own; name a network of the driver bridge, or none", Allow: allowNetworkMode},
 		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
 		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre. are byre's own", Allow: allowAnnotations},
-		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "give groups by number", Allow: allowGroups},
+		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "a group is a number or a name of the image's, without a comma or colon", Allow: allowGroups},
 		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own, the mode is private", Allow: oneOf("private", "shareable")},
 		Rule{Field: "HostConfig.Cgroup", Verdict: Refused, Why: "every container has a machine of its own"},
 		Rule{Field: "HostConfig.Links", Verdict: Refused, Why: "links are deprecated, containers of a network find each other by name"},
 		Rule{Field: "HostConfig.PidMode", Verdict: Refused, Why: "every container has a machine of its own"},
-		Rule{Field: "HostConfig.StorageOpt", Verdict: Refused, Why: "the size of the writable layer cannot be set"},
+		Rule{Field: "HostConfig.StorageOpt", Verdict: Refused, Why: "writable layers are sparse disks of one size, 64 GiB, and take what is written"},
 		Rule{Field: "HostConfig.UTSMode", Verdict: Refused, Why: "every container has a machine of its own"},
 		Rule{Field: "HostConfig.UsernsMode", Verdict: Partly, Why: "there are no user namespaces, the machine is the boundary", Allow: oneOf("host")},
 		Rule{Field: "HostConfig.Runtime", Verdict: Partly, Why: "the runtime is io.containerd.byre.v1", Allow: oneOf("io.containerd.byre.v1", "byre")},
 		Rule{Field: "HostConfig.Isolation", Verdict: Partly, Why: "the isolation is that of a machine per container", Allow: oneOf("default")},
-		Rule{Field: "HostConfig.Init", Verdict: Refused, Why: "there is no init to put before the command; use an image that has one"},
 	)
 }
 
@@ -114,7 +113,7 @@ func mountRules() []Rule {
 		Rule{Field: m + "BindOptions.ReadOnlyForceRecursive", Verdict: Harmless, Why: "a read-only share is read-only all the way down"},
 		Rule{Field: m + "VolumeOptions.Subpath", Verdict: Refused, Why: "a volume is mounted as a whole"},
 		Rule{Field: m + "VolumeOptions.DriverConfig.Name", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
-		Rule{Field: m + "VolumeOptions.DriverConfig.Options", Verdict: Refused, Why: "the volume driver takes no options"},
+		Rule{Field: m + "VolumeOptions.DriverConfig.Options", Verdict: Partly, Why: "there are type=ext4 with size, and o=bind with device", Allow: func(any) bool { return true }},
 		Rule{Field: m + "ImageOptions.Subpath", Verdict: Refused, Why: "images are not mounted"},
 		Rule{Field: m + "ClusterOptions", Verdict: Refused, Why: "there is no swarm"},
 	)
@@ -180,8 +179,8 @@ func isMinusOne(v any) bool {
 
 func allowLogOptions(v any) bool {
 	options, ok := v.(map[string]string)
-	for name := range options {
-		ok = ok && (name == "max-size" || name == "max-file")
+	for name, value := range options {
+		ok = ok && (name == "max-size" || name == "max-file" || name == "compress" && value == "false")
 	}
 	return ok
 }
@@ -197,6 +196,6 @@ func allowAnnotations(v any) bool {
 func allowGroups(v any) bool {
 	groups, ok := v.([]string)
 	return ok && !slices.ContainsFunc(groups, func(g string) bool {
-		return g == "" || strings.Trim(g, "0123456789") != ""
+		return g == "" || strings.ContainsAny(g, ",:\n\x00")
 	})
 }

@@ -59,6 +59,8 @@ func user(name string, h *container.HostConfig) specs.User {
 	for _, g := range h.GroupAdd {
 		if n, err := strconv.ParseUint(g, 10, 32); err == nil {
 			u.AdditionalGids = append(u.AdditionalGids, uint32(n))
+		} else {
+			u.Username += "," + g
 		}
 	}
 	return u

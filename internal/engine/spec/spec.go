@@ -101,6 +101,11 @@ func withAnnotations(s *specs.Spec, c Container) error {
 	if s.Annotations, err = shimapi.Annotate(s.Annotations, shimapi.AnnotationNetwork, c.Network); err != nil {
 		return err
 	}
+	if c.Host.Init != nil && *c.Host.Init {
+		if s.Annotations, err = shimapi.Annotate(s.Annotations, shimapi.AnnotationInit, true); err != nil {
+			return err
+		}
+	}
 	settings := map[string]shimapi.Mount{}
 	for _, m := range c.Mounts {
 		if m.Settings != nil {

@@ -31,19 +31,30 @@ type Volume struct {
 	Created time.Time
 	// Labels are the user's.
 	Labels map[string]string `json:",omitempty"`
+	// Options are the driver's.
+	Options map[string]string `json:",omitempty"`
 	// Anonymous volumes were made for one container without a name given.
 	Anonymous bool `json:",omitempty"`
-	// Path is the directory that is shared.
+	// Path is the directory that is shared, or the disk image.
 	Path string `json:"-"`
 }
 
+// Disk says that the volume is a disk image, which one machine has at a time.
+func (v Volume) Disk() bool { return v.Options["type"] == "ext4" }
+
 // Manager keeps the volumes of a directory. It is safe for concurrent use.
 type Manager struct {
-	dir string
+	dir      string
+	template string
 
-	// mu guards volumes.
+	// mu guards what follows.
 	mu      sync.Mutex
 	volumes map[string]*Volume
+	// filling has the lock of every volume that was ever to be filled.
+	filling map[string]*sync.Mutex
+	// holders has, for volumes that are disks, the container whose machine has
+	// each.
+	holders map[string]string
 }
 
 const (
@@ -52,7 +63,9 @@ const (
 )
 
 // Open reads the volumes of a directory, which is made when it is missing.
-func Open(dir string) (*Manager, error) {
+// Template is the ext4 image that volumes which are disks are copies of; it need
+// not exist before one is made.
+func Open(dir, template string) (*Manager, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
@@ -60,7 +73,10 @@ func Open(dir string) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open volumes: %w", err)
 	}
-	m := &Manager{dir: dir, volumes: map[string]*Volume{}}
+	m := &Manager{
+		dir: dir, template: template,
+		volumes: map[string]*Volume{}, filling: map[string]*sync.Mutex{}, holders: map[string]string{},
+	}
 	for _, e := range entries {
 		v, err := m.read(e.Name())
 		if errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +101,8 @@ func (m *Manager) read(name string) (*Volume, error) {
 	if err := json.Unmarshal(b, v); err != nil {
 		return nil, err
 	}
-	v.Name, v.Path = name, filepath.Join(m.dir, name, dataDir)
+	v.Name = name
+	v.Path = m.path(v)
 	return v, nil
 }
 
@@ -94,8 +111,11 @@ const namePattern = `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`
 
 // Create returns the volume of that name, made if it is missing; made says so.
 // An empty name makes an anonymous volume.
-func (m *Manager) Create(name string, labels map[string]string) (v Volume, made bool, err error) {
-	v = Volume{Name: name, Created: time.Now().UTC(), Labels: maps.Clone(labels)}
+func (m *Manager) Create(name string, labels, options map[string]string) (v Volume, made bool, err error) {
+	if err := checkOptions(options); err != nil {
+		return v, false, err
+	}
+	v = Volume{Name: name, Created: time.Now().UTC(), Labels: maps.Clone(labels), Options: maps.Clone(options)}
 	if name == "" {
 		v.Name, v.Anonymous = randomName(), true
 	} else if ok, err := regexp.MatchString(namePattern, name); !ok || err != nil {
@@ -105,6 +125,9 @@ func (m *Manager) Create(name string, labels map[string]string) (v Volume, made 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if have, ok := m.volumes[v.Name]; ok {
+		if len(options) > 0 && !maps.Equal(options, have.Options) {
+			return v, false, errdefs.ErrConflict.WithMessage(fmt.Sprintf("volume %s is there with other options: %v", v.Name, have.Options))
+		}
 		return *have, false, nil
 	}
 	if err := m.write(&v); err != nil {
@@ -116,8 +139,8 @@ func (m *Manager) Create(name string, labels map[string]string) (v Volume, made 
 
 func (m *Manager) write(v *Volume) error {
 	dir := filepath.Join(m.dir, v.Name)
-	v.Path = filepath.Join(dir, dataDir)
-	if err := os.MkdirAll(v.Path, 0o755); err != nil {
+	v.Path = m.path(v)
+	if err := m.makeData(dir, v); err != nil {
 		return err
 	}
 	b, err := json.Marshal(v)
@@ -166,11 +189,10 @@ func (m *Manager) List() []Volume {
 func (m *Manager) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, ok := m.volumes[name]
-	if !ok {
+	if m.volumes[name] == nil {
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("get %s: no such volume", name))
 	}
-	dir := filepath.Dir(v.Path)
+	dir := filepath.Join(m.dir, name)
 	// Without its description a half-deleted directory is no volume.
 	if err := os.Remove(filepath.Join(dir, metaFile)); err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)

@@ -14,18 +14,18 @@ import (
 
 func TestVolumesOutliveTheManager(t *testing.T) {
 	dir := t.TempDir()
-	m, err := volume.Open(dir)
+	m, err := volume.Open(dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, made, err := m.Create("data", map[string]string{"a": "b"})
+	v, made, err := m.Create("data", map[string]string{"a": "b"}, nil)
 	if err != nil || !made {
 		t.Fatalf("made %t, error %v", made, err)
 	}
-	if _, made, err := m.Create("data", nil); made || err != nil {
+	if _, made, err := m.Create("data", nil, nil); made || err != nil {
 		t.Fatalf("the same again: made %t, error %v", made, err)
 	}
-	anonymous, _, err := m.Create("", nil)
+	anonymous, _, err := m.Create("", nil, nil)
 	if err != nil || !anonymous.Anonymous || len(anonymous.Name) != 64 {
 		t.Fatalf("anonymous %+v, error %v", anonymous, err)
 	}
@@ -36,7 +36,7 @@ func TestVolumesOutliveTheManager(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "half", "_data"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	again, err := volume.Open(dir)
+	again, err := volume.Open(dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,12 +56,12 @@ func TestVolumesOutliveTheManager(t *testing.T) {
 }
 
 func TestNamesThatAreNoNamesAreRefused(t *testing.T) {
-	m, err := volume.Open(t.TempDir())
+	m, err := volume.Open(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{".", "..", "a/b", "../x", "-a", "a b", "a"} {
-		if _, _, err := m.Create(name, nil); !errdefs.IsInvalidArgument(err) {
+		if _, _, err := m.Create(name, nil, nil); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: error %v", name, err)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -103,4 +105,25 @@ func (s *session) Changes(_ context.Context, r *guestapi.ChangesRequest, out gue
 		return fmt.Errorf("list changes of container %s: %w", r.ContainerId, err)
 	}
 	return send()
+}
+
+// FillVolume copies what the image has into an empty volume.
+func (s *session) FillVolume(_ context.Context, r *guestapi.FillRequest) (*guestapi.FillResponse, error) {
+	dir, err := s.mountedRoot(r.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(path.Clean(r.Target), guestapi.RuntimeDir+"/") {
+		return nil, fmt.Errorf("volume %q is not under %s: %w", r.Target, guestapi.RuntimeDir, errdefs.ErrInvalidArgument)
+	}
+	root, err := archive.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", r.ContainerId, err)
+	}
+	defer root.Close()
+	filled, err := root.Fill(r.Path, path.Clean(r.Target), r.Replace)
+	if err != nil {
+		return nil, fmt.Errorf("fill volume at %s: %w", r.Path, err)
+	}
+	return &guestapi.FillResponse{Filled: filled}, nil
 }

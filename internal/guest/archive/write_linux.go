@@ -24,6 +24,9 @@ type WriteOptions struct {
 	// CopyUIDGID keeps the owners of the archive; else everything belongs to
 	// root.
 	CopyUIDGID bool
+	// Top gives the directory unpacked into the attributes that the archive has
+	// for it.
+	Top bool
 }
 
 // Write unpacks the tar in src into the directory at p.
@@ -66,7 +69,10 @@ func (u *unpacker) entry(h *tar.Header, data io.Reader) error {
 		if h.Typeflag != tar.TypeDir {
 			return fmt.Errorf("the archive's top is no directory: %w", errdefs.ErrInvalidArgument)
 		}
-		return nil // its attributes are the destination's own
+		if !u.opts.Top {
+			return nil // its attributes are the destination's own
+		}
+		return u.top(h)
 	}
 	parent, err := u.parent(path.Dir(at))
 	if err != nil {
@@ -87,6 +93,15 @@ func (u *unpacker) entry(h *tar.Header, data io.Reader) error {
 		return nil
 	}
 	return u.attributes(e, h)
+}
+
+func (u *unpacker) top(h *tar.Header) error {
+	dir, err := u.root.open(u.base, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return u.attributes(entry{dir, "."}, h)
 }
 
 // parent opens a directory, making what is missing of it: an archive need not

@@ -3,12 +3,15 @@
 package task
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/user"
@@ -20,7 +23,8 @@ const maxAccounts = 8 << 20
 
 // specUser is process.user of an OCI specification. Username is Windows' in the
 // specification; here it carries a user that the host could not resolve, as
-// Docker writes one: "user[:group]", each a name or a number.
+// Docker writes one: "user[:group]", each a name or a number, with the names of
+// further groups behind it, a comma before each.
 type specUser struct {
 	UID            uint32   `json:"uid"`
 	GID            uint32   `json:"gid"`
@@ -47,9 +51,22 @@ func resolveUser(process object, root string) error {
 		return err
 	}
 	defer group.Close()
-	found, err := user.GetExecUser(u.Username, nil, passwd, group)
+	name, more, _ := strings.Cut(u.Username, ",")
+	var groups bytes.Buffer // read twice
+	found, err := user.GetExecUser(name, nil, passwd, io.TeeReader(group, &groups))
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if more != "" {
+		if _, err := io.Copy(&groups, group); err != nil {
+			return fmt.Errorf("read groups: %w", err)
+		}
+		gids, err := user.GetAdditionalGroups(strings.Split(more, ","), &groups)
+		if err != nil {
+			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		}
+		slices.Sort(gids) // they come in no order
+		found.Sgids = append(found.Sgids, gids...)
 	}
 	u.UID, u.GID, u.Username = uint32(found.Uid), uint32(found.Gid), ""
 	for _, g := range found.Sgids {

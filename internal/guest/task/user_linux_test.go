@@ -53,6 +53,7 @@ func TestUsersAreResolvedInTheContainersOwnFiles(t *testing.T) {
 		want specUser
 	}{
 		{"www", specUser{UID: 33, GID: 34, AdditionalGids: []uint32{7, 50}}},
+		{"0,staff,www", specUser{AdditionalGids: []uint32{7, 1, 34, 50}}},
 		{"www:staff", specUser{UID: 33, GID: 50, AdditionalGids: []uint32{7}}},
 		{"33", specUser{UID: 33, GID: 34, AdditionalGids: []uint32{7, 50}}},
 		{"4711", specUser{UID: 4711, AdditionalGids: []uint32{7}}},

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/go-units"
+
+	"byre.dev/byre/internal/disk"
+)
+
+// diskFile is the image of a volume that is a disk.
+const diskFile = "disk.ext4"
+
+func invalid(format string, args ...any) error {
+	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
+}
+
+// checkOptions refuses options that are not honoured: what there is are disk
+// images (type=ext4, with a size) and directories of the host (o=bind).
+func checkOptions(options map[string]string) error {
+	switch options["type"] {
+	case "ext4":
+		if _, err := diskSize(options); err != nil {
+			return err
+		}
+		return only(options, "type", "size")
+	case "none", "":
+		if len(options) == 0 {
+			return nil
+		}
+		if options["o"] != "bind" && options["o"] != "rbind" {
+			return invalid("byre does not support the volume option o=%s: a directory of the host is o=bind with device=DIRECTORY", options["o"])
+		}
+		if !filepath.IsAbs(options["device"]) {
+			return invalid("volume option device: %q is no absolute path", options["device"])
+		}
+		return only(options, "type", "o", "device")
+	}
+	return invalid("byre does not support the volume option type=%s: there are ext4, and none for a directory of the host", options["type"])
+}
+
+func only(options map[string]string, names ...string) error {
+	for name := range options {
+		if !strings.Contains(" "+strings.Join(names, " ")+" ", " "+name+" ") {
+			return invalid("byre does not support the volume option %s: with type=%s there are %s", name, options["type"], strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// diskSize returns the size asked for, 0 for none.
+func diskSize(options map[string]string) (int64, error) {
+	s, ok := options["size"]
+	if !ok {
+		return 0, nil
+	}
+	n, err := units.RAMInBytes(s)
+	if err != nil || n <= 0 {
+		return 0, invalid("volume option size: %q is no size", s)
+	}
+	return n, nil
+}
+
+// path returns where a volume's data is.
+func (m *Manager) path(v *Volume) string {
+	switch {
+	case v.Disk():
+		return filepath.Join(m.dir, v.Name, diskFile)
+	case v.Options["device"] != "":
+		return filepath.Clean(v.Options["device"])
+	}
+	return filepath.Join(m.dir, v.Name, dataDir)
+}
+
+// makeData makes what a new volume consists of.
+func (m *Manager) makeData(dir string, v *Volume) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	switch {
+	case v.Options["device"] != "":
+		info, err := os.Stat(v.Path)
+		if err != nil || !info.IsDir() {
+			return invalid("volume option device: %s is no directory", v.Path)
+		}
+		return nil
+	case !v.Disk():
+		return os.MkdirAll(v.Path, 0o755)
+	}
+	size, err := diskSize(v.Options)
+	if err != nil {
+		return err
+	}
+	// What a kill left of an earlier try is no volume.
+	if err := os.Remove(v.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return m.cloneDisk(v.Path, size)
+}
+
+// cloneDisk copies the template. The guest grows the file system to the disk's
+// size when it mounts it.
+func (m *Manager) cloneDisk(path string, size int64) error {
+	info, err := os.Stat(m.template)
+	if err != nil {
+		return fmt.Errorf("template of disks: %w", err)
+	}
+	if size != 0 && size < info.Size() {
+		return invalid("volume option size: disks are made of %s or more, of which they take what is written", units.BytesSize(float64(info.Size())))
+	}
+	return disk.Clone(path, m.template, size)
+}
+
+// Size returns what a volume takes on the host's disk.
+func (v Volume) Size() int64 {
+	if v.Disk() {
+		n, err := disk.Allocated(v.Path)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	return dirSize(v.Path)
+}
+
+// dirSize adds up the files of a directory; what cannot be read counts nothing.
+func dirSize(dir string) int64 {
+	var total int64
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			total += info.Size()
+		}
+		return nil
+	})
+	return total
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/errdefs"
+)
+
+// fillMark is there, beside a volume's data, while an image's files are copied
+// into it.
+const fillMark = ".filling"
+
+// Fill is the right to fill a volume; nobody else fills it meanwhile.
+type Fill struct {
+	// Needed says that the volume is empty.
+	Needed bool
+	lock   *sync.Mutex
+	mark   string
+}
+
+// BeginFill waits until nobody fills the volume and looks whether it is empty.
+// What a fill that was cut off left counts as nothing, and is removed unless
+// used says that somebody works with it. End ends it in any case.
+func (m *Manager) BeginFill(v Volume, used bool) (*Fill, error) {
+	m.mu.Lock()
+	lock := m.filling[v.Name]
+	if lock == nil {
+		lock = &sync.Mutex{}
+		m.filling[v.Name] = lock
+	}
+	m.mu.Unlock()
+	lock.Lock()
+	f := &Fill{lock: lock, mark: filepath.Join(m.dir, v.Name, fillMark)}
+	var err error
+	if f.Needed, err = f.prepare(v, used); err != nil {
+		lock.Unlock()
+		return nil, fmt.Errorf("fill volume %s: %w", v.Name, err)
+	}
+	return f, nil
+}
+
+func (f *Fill) prepare(v Volume, used bool) (needed bool, err error) {
+	if _, err := os.Stat(f.mark); err == nil && !used {
+		if err := clearDir(v.Path); err != nil {
+			return false, err
+		}
+	}
+	empty, err := isEmpty(v.Path)
+	if err != nil || !empty {
+		return false, err
+	}
+	return true, os.WriteFile(f.mark, nil, 0o600)
+}
+
+// End gives the right back. A fill that was not done is done again by the next
+// user.
+func (f *Fill) End(done bool) error {
+	defer f.lock.Unlock()
+	if !f.Needed || !done {
+		return nil
+	}
+	return os.Remove(f.mark)
+}
+
+func isEmpty(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	_, err = d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
+}
+
+func clearDir(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	for _, e := range entries {
+		err = errors.Join(err, root.RemoveAll(e.Name()))
+	}
+	return err
+}
+
+// Hold gives a volume that is a disk to a container's machine. While another
+// has it, it refuses and names that one: two machines that write to one ext4
+// would destroy it.
+func (m *Manager) Hold(name, container string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if holder := m.holders[name]; holder != "" && holder != container {
+		return errdefs.ErrConflict.WithMessage(fmt.Sprintf(
+			"volume %s is an ext4 disk, which one machine can have at a time, and container %.12s has it: stop that one first, or use a volume without type=ext4",
+			name, holder))
+	}
+	m.holders[name] = container
+	return nil
+}
+
+// Release takes back what a container holds.
+func (m *Manager) Release(container string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, holder := range m.holders {
+		if holder == container {
+			delete(m.holders, name)
+		}
+	}
+}

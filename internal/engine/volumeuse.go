@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/moby/moby/api/types/mount"
+
+	"byre.dev/byre/internal/engine/spec"
+	"byre.dev/byre/internal/engine/task"
+	"byre.dev/byre/internal/engine/volume"
+	"byre.dev/byre/internal/shimapi"
+)
+
+// createTask creates a container's task, its disks held and its empty volumes
+// filled from the image. What it holds is given back by Volumes.Release, which
+// is done already when it fails.
+func (e *Engine) createTask(ctx context.Context, r Record, net shimapi.Network, io task.Stdio) (err error) {
+	fill, fills, err := e.takeVolumes(r)
+	defer func() {
+		for _, f := range fills {
+			err = errors.Join(err, f.End(err == nil))
+		}
+		if err != nil {
+			e.Volumes.Release(r.ID)
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	in := e.specInput(r, fill)
+	in.Network = net
+	s, err := spec.Build(in)
+	if err != nil {
+		return err
+	}
+	_, err = e.tasks.Create(ctx, r.ID, s, io)
+	return err
+}
+
+// takeVolumes holds the disks among a container's volumes and finds which are
+// to be filled, in the order of their names, so that no two containers wait for
+// each other.
+func (e *Engine) takeVolumes(r Record) (fill map[string]bool, fills []*volume.Fill, err error) {
+	fill = map[string]bool{}
+	mounts := slices.Clone(r.Mounts)
+	slices.SortStableFunc(mounts, func(a, b Mount) int { return cmp.Compare(a.Name, b.Name) })
+	begun := map[string]bool{}
+	for _, m := range mounts {
+		switch {
+		case m.Type != mount.TypeVolume:
+		case m.Disk:
+			if err := e.Volumes.Hold(m.Name, r.ID); err != nil {
+				return nil, fills, err
+			}
+			fill[m.Destination] = !m.NoCopy
+		case !m.NoCopy && !begun[m.Name]:
+			begun[m.Name] = true
+			v, err := e.Volumes.Get(m.Name)
+			if err != nil {
+				return nil, fills, err
+			}
+			f, err := e.Volumes.BeginFill(v, e.volumeRuns(m.Name))
+			if err != nil {
+				return nil, fills, err
+			}
+			fills = append(fills, f)
+			fill[m.Destination] = f.Needed
+		}
+	}
+	return fill, fills, nil
+}
+
+// volumeRuns says whether a container that runs mounts a volume.
+func (e *Engine) volumeRuns(name string) bool {
+	return slices.ContainsFunc(e.volumeUsers(name), func(id string) bool {
+		c, err := e.containers.get(id)
+		if err != nil {
+			return false
+		}
+		_, err = c.running()
+		return err == nil
+	})
+}
+
+// holdAgain notes what a container that ran on without a daemon holds.
+func (e *Engine) holdAgain(r Record) {
+	for _, m := range r.Mounts {
+		if m.Disk {
+			if err := e.Volumes.Hold(m.Name, r.ID); err != nil {
+				e.log.Error("volume held twice", "container", r.ID, "err", err)
+			}
+		}
+	}
+}
