@@ -311,6 +311,7 @@ func (c *Container) Release(ctx context.Context) error {
 		return err
 	}
 	defer s.unlockSetup()
+	c.quiet(ctx)
 	slices.Reverse(c.targets)
 	err := s.unmount(ctx, c.targets...)
 	if err != nil {
@@ -344,6 +345,7 @@ func (c *Container) ReleaseLast(ctx context.Context) error {
 		return err
 	}
 	defer s.unlockSetup()
+	c.quiet(ctx)
 	targets := slices.Clone(c.targets)
 	slices.Reverse(targets)
 	for _, d := range slices.Backward(c.disks) {
@@ -362,6 +364,13 @@ func (c *Container) ReleaseLast(ctx context.Context) error {
 	delete(s.containers, c.id)
 	s.mu.Unlock()
 	return c.discard()
+}
+
+// quiet ends the repeating of the host's changes on the container's shares.
+func (c *Container) quiet(ctx context.Context) {
+	for _, sh := range c.shares {
+		sh.replay.quiet(ctx)
+	}
 }
 
 // discard removes what the container keeps on the host.

@@ -39,6 +39,8 @@ type replayer struct {
 	log    *slog.Logger
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+	// told is closed when the telling has ended; nil before its start.
+	told chan struct{}
 	// send repeats steps in the guest.
 	send func(ctx context.Context, steps []*replay.Step) ([]linux.Errno, error)
 }
@@ -77,7 +79,31 @@ func (r *replayer) start(send func(context.Context, []*replay.Step) ([]linux.Err
 	ctx, cancel := context.WithCancel(context.Background())
 	r.send, r.cancel = send, cancel
 	r.work.Go(r.listen)
-	r.work.Go(func() { r.tell(ctx) })
+	r.told = make(chan struct{})
+	r.work.Go(func() {
+		defer close(r.told)
+		r.tell(ctx)
+	})
+}
+
+// quietWait is how long a call under way is waited for before its share is
+// unmounted.
+const quietWait = 2 * time.Second
+
+// quiet ends the telling and waits until the guest works on none of it: what it
+// has open of the share would keep the share from being unmounted.
+func (r *replayer) quiet(ctx context.Context) {
+	if r == nil || r.told == nil {
+		return
+	}
+	r.stop()
+	t := time.NewTimer(quietWait)
+	defer t.Stop()
+	select {
+	case <-r.told:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // close ends the work and gives up the tree's references. No server of the
@@ -145,7 +171,8 @@ func (r *replayer) round(ctx context.Context) bool {
 	if len(steps) == 0 {
 		return false
 	}
-	call, cancel := context.WithTimeout(ctx, replayWait)
+	// Given up, the call would go on in the guest and nobody would wait for it.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), replayWait)
 	results, err := r.send(call, steps)
 	cancel()
 	r.tree.Finish(steps, results)

@@ -45,6 +45,8 @@ type made struct {
 	release func()
 	// overlay is what the mount was made of, where it is one.
 	overlay *guestapi.Overlay
+	// share says that it is a share of the host's.
+	share bool
 }
 
 // New returns a Manager.
@@ -89,7 +91,7 @@ func (m *Manager) mountOne(ctx context.Context, mnt *guestapi.Mount) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.made = append(m.made, made{target: target, release: release, overlay: writableOverlay(mnt)})
+	m.made = append(m.made, made{target: target, release: release, overlay: writableOverlay(mnt), share: mnt.GetShare() != nil})
 	return nil
 }
 
@@ -171,11 +173,22 @@ func (m *Manager) unmountOne(ctx context.Context, name string, sync bool) error 
 		}
 		sleep(ctx, wait)
 	}
+	if errors.Is(err, unix.EBUSY) && m.isShare(target) {
+		// Its disk is the host's, which has all of it since the flush.
+		m.cfg.Log.Warn("share in use is unmounted all the same", "target", target)
+		err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	m.forget(target)
 	return nil
+}
+
+func (m *Manager) isShare(target string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.made, func(d made) bool { return d.target == target && d.share })
 }
 
 func (m *Manager) forget(target string) {
