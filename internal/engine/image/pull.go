@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 
@@ -168,6 +169,15 @@ func remoteError(verb string, named reference.Named, err error) error {
 	}
 	if errdefs.IsNotFound(err) {
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("manifest for %s not found: manifest unknown: %v", name, err))
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Errorf("%s %s: the registry %s cannot be reached: %w: see that its name is right and that this host reaches it, or load the image from a file",
+			verb, name, reference.Domain(named), err)
+	}
+	if strings.Contains(err.Error(), "unexpected commit digest") || strings.Contains(err.Error(), "unexpected commit size") {
+		// containerd has no sentinel for it.
+		return fmt.Errorf("%s %s: what came is not what the image names: %w: try again; if it comes again, the registry's copy is damaged",
+			verb, name, err)
 	}
 	return fmt.Errorf("%s %s: %w", verb, name, err)
 }
