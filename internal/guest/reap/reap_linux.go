@@ -94,25 +94,26 @@ func (r *Reaper) exitedLocked(e Exit) {
 	}
 }
 
-// Start starts cmd, whose standard streams must be files or nil, and returns
-// the channel that receives its exit. The caller must not call cmd.Wait.
-func (r *Reaper) Start(cmd *exec.Cmd) (<-chan Exit, error) {
+// Start starts cmd, whose standard streams must be files or nil, and returns its
+// pid and the channel that receives its exit. The caller must not call cmd.Wait,
+// and finds no pid in cmd.Process: os/exec has let go of it.
+func (r *Reaper) Start(cmd *exec.Cmd) (pid int, exit <-chan Exit, err error) {
 	for _, s := range []any{cmd.Stdin, cmd.Stdout, cmd.Stderr} {
 		if _, file := s.(*os.File); s != nil && !file {
-			return nil, fmt.Errorf("start %s: standard streams must be files", cmd.Path)
+			return 0, nil, fmt.Errorf("start %s: standard streams must be files", cmd.Path)
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	pid := cmd.Process.Pid
+	pid = cmd.Process.Pid
 	delete(r.kept, pid)
 	c := make(chan Exit, 1)
 	r.waiters[pid] = c
 	// Release only drops os/exec's own hold on the process.
-	return c, cmd.Process.Release()
+	return pid, c, cmd.Process.Release()
 }
 
 // Hold keeps the exits of all processes until release is called.

@@ -72,11 +72,10 @@ func setFile[T any](dst *T, f *os.File) {
 }
 
 func (r *runc) await(ctx context.Context, cmd *exec.Cmd) (int, error) {
-	exited, err := r.reaper.Start(cmd)
+	pid, exited, err := r.reaper.Start(cmd)
 	if err != nil {
 		return 0, err
 	}
-	pid := cmd.Process.Pid
 	select {
 	case e := <-exited:
 		return e.Code, nil
