@@ -133,6 +133,10 @@ func (c *Client) Flush(p *Pending) error {
 func (c *Client) roundTrip(tag uint16, req, reply p9.Message) error {
 	k := &call{reply: reply, done: make(chan error, 1)}
 	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return c.err
+	}
 	c.calls[tag] = k
 	c.mu.Unlock()
 	if err := c.send(tag, req); err != nil {
