@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"byre.dev/byre/internal/home"
+	"byre.dev/byre/internal/localsock"
+)
+
+// daemonMode tells the test's program, started again as "serve", which daemon to
+// be.
+const daemonMode = "BYRE_CLI_TEST_DAEMON"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "serve" {
+		os.Exit(daemon(os.Getenv(daemonMode)))
+	}
+	os.Exit(m.Run())
+}
+
+// daemon answers on its door for a moment, or ends in another way.
+func daemon(mode string) int {
+	dir := home.Dir(os.Getenv(home.Env))
+	starts, err := os.OpenFile(dir.Path("starts"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 9
+	}
+	defer starts.Close()
+	fmt.Fprintln(starts, os.Getpid())
+	switch mode {
+	case "broken":
+		fmt.Println("the disk is on fire")
+		return 3
+	case "taken once":
+		if b, _ := os.ReadFile(dir.Path("starts")); strings.Count(string(b), "\n") == 1 {
+			return home.ExitTaken
+		}
+	}
+	l, err := localsock.Listen(dir.Path("docker.sock"))
+	if err != nil {
+		return 9
+	}
+	defer l.Close()
+	time.AfterFunc(20*time.Second, func() { os.Exit(8) }) // nobody ended it
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return 0
+		}
+		b := make([]byte, 3)
+		if n, _ := io.ReadFull(c, b); string(b[:n]) == "end" {
+			return 0
+		}
+	}
+}
+
+// newHome is short: a socket's path is bounded.
+func newHome(t *testing.T) home.Dir {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "byre-cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if c, err := localsock.Dial(context.Background(), filepath.Join(dir, "docker.sock")); err == nil {
+			io.WriteString(c, "end")
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+		os.RemoveAll(dir)
+	})
+	return home.Dir(dir)
+}
+
+func starts(t *testing.T, dir home.Dir) int {
+	t.Helper()
+	b, err := os.ReadFile(dir.Path("starts"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "\n")
+}
+
+func TestTheFirstCommandStartsTheDaemonAndTheOthersFindIt(t *testing.T) {
+	t.Setenv(daemonMode, "good")
+	dir := newHome(t)
+	a := &autostart{home: dir, progress: io.Discard}
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			c, err := a.dial(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.Close()
+		})
+	}
+	wg.Wait()
+	if n := starts(t, dir); n != 1 {
+		t.Errorf("%d daemons were started", n)
+	}
+	if fi, err := os.Stat(dir.Path("serve.log")); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("the daemon's log: %v, %v", fi, err)
+	}
+}
+
+func TestADaemonThatEndsWhileStartingShowsItsLog(t *testing.T) {
+	t.Setenv(daemonMode, "broken")
+	dir := newHome(t)
+	_, err := (&autostart{home: dir, progress: io.Discard}).dial(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "the disk is on fire") || !strings.Contains(err.Error(), "exit status 3") ||
+		!strings.Contains(err.Error(), dir.Path("serve.log")) {
+		t.Errorf("err = %v", err)
+	}
+	if n := starts(t, dir); n != 1 {
+		t.Errorf("%d daemons were started", n)
+	}
+}
+
+func TestADaemonThatIsEndingIsWaitedFor(t *testing.T) {
+	t.Setenv(daemonMode, "taken once")
+	dir := newHome(t)
+	var said bytes.Buffer
+	c, err := (&autostart{home: dir, progress: &said}).dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if n := starts(t, dir); n != 2 || !strings.Contains(said.String(), "waiting for the daemon") {
+		t.Errorf("%d daemons were started; said %q", n, said.String())
+	}
+}
+
+func TestTheDaemonsLogIsSetAsideWhenItIsLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "serve.log")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, at, err := openLog(path)
+	if err != nil || at != 3 {
+		t.Fatalf("offset %d, %v", at, err)
+	}
+	fmt.Fprint(f, strings.Repeat("an early line\n", 1000)+"the last line\n\n")
+	f.Close()
+	got := string(tail(path, at))
+	if !strings.HasSuffix(got, "the last line") || len(got) > logTail || !strings.HasPrefix(got, "an early line\n") {
+		t.Errorf("tail of %d bytes: %.40q … ", len(got), got)
+	}
+	if err := os.Truncate(path, maxLog+1); err != nil {
+		t.Fatal(err)
+	}
+	f, at, err = openLog(path)
+	if err != nil || at != 0 {
+		t.Fatalf("offset %d, %v", at, err)
+	}
+	f.Close()
+	if fi, err := os.Stat(path + ".1"); err != nil || fi.Size() != maxLog+1 {
+		t.Errorf("the log set aside: %v, %v", fi, err)
+	}
+}
+
+func TestExitCodesSayHowACommandEnded(t *testing.T) {
+	dir := newHome(t)
+	var network []string
+	cfg := Config{
+		Home: dir,
+		Serve: func(context.Context, func()) error {
+			return &home.TakenError{Dir: dir, Process: "12"}
+		},
+		Doctor:  func(context.Context, io.Writer) error { return errors.New("no QEMU") },
+		Network: func(_ context.Context, args []string) error { network = args; return nil },
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"serve"}, home.ExitTaken},
+		{[]string{"serve", "more"}, 1},
+		{[]string{"doctor"}, 1},
+		{[]string{"no-such-command"}, 1},
+		{[]string{"run", "--no-such-flag"}, 125},
+		{[]string{"--version"}, 0},
+		{[]string{NetworkVerb, "-x", "y"}, 0},
+	} {
+		if got := Main(t.Context(), cfg, c.args); got != c.code {
+			t.Errorf("%v: exit code %d, want %d", c.args, got, c.code)
+		}
+	}
+	if fmt.Sprint(network) != "[-x y]" {
+		t.Errorf("the switch got %v", network)
+	}
+	if n := starts(t, dir); n != 0 {
+		t.Errorf("%d daemons were started by commands that need none", n)
+	}
+}
+
+func TestASignalGives128AndItsNumber(t *testing.T) {
+	cfg := Config{Home: newHome(t), Network: func(ctx context.Context, _ []string) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	if got := Main(t.Context(), cfg, []string{NetworkVerb}); got != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d", got)
+	}
+}
+
+// counting is a daemon that answers pings and counts what it is asked.
+func counting(t *testing.T, l net.Listener) *atomic.Int32 {
+	t.Helper()
+	asked := new(atomic.Int32)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Api-Version", "1.51")
+		io.WriteString(w, "{}")
+	})}
+	var wg sync.WaitGroup
+	wg.Go(func() { srv.Serve(l) })
+	t.Cleanup(func() {
+		srv.Close()
+		wg.Wait()
+	})
+	return asked
+}
+
+func TestByreMeansItsOwnDaemonUnlessAnotherIsNamed(t *testing.T) {
+	dir := newHome(t)
+	l, err := localsock.Listen(dir.Path("docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := counting(t, l)
+	l, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, address := counting(t, l), "tcp://127.0.0.1:"+strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Setenv("DOCKER_HOST", address)
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	t.Setenv("DOCKER_TLS_VERIFY", "1")
+	Main(t.Context(), Config{Home: dir}, []string{"version"})
+	if own.Load() == 0 || other.Load() != 0 {
+		t.Errorf("DOCKER_HOST is followed: %d requests to byre, %d to the other", own.Load(), other.Load())
+	}
+	t.Setenv("DOCKER_TLS_VERIFY", "")
+	before := own.Load()
+	Main(t.Context(), Config{Home: dir}, []string{"-H", address, "version"})
+	if own.Load() != before || other.Load() == 0 {
+		t.Errorf("-H is not followed: %d requests to byre, %d to the other", own.Load()-before, other.Load())
+	}
+}
+
+func TestSwarmIsNotOffered(t *testing.T) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout := os.Stdout
+	os.Stdout = in
+	code := Main(t.Context(), Config{Home: newHome(t)}, []string{"--help"})
+	os.Stdout = stdout
+	in.Close()
+	b, err := io.ReadAll(out)
+	out.Close()
+	if err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v", code, err)
+	}
+	for _, want := range []string{"byre [OPTIONS] COMMAND", "  serve", "  doctor", "  run"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("help has no %q", want)
+		}
+	}
+	for _, unwanted := range []string{"  swarm", "  stack", "  node", NetworkVerb} {
+		if strings.Contains(string(b), unwanted+" ") {
+			t.Errorf("help offers %q", unwanted)
+		}
+	}
+}
