@@ -13,7 +13,7 @@ GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -
 say     := @printf '==> %s\n'
 
 .PHONY: all
-all: programs guest ## build everything (the default)
+all: programs plugins guest ## build everything (the default)
 
 .PHONY: help
 help: ## list the targets
@@ -31,6 +31,17 @@ programs: packages ## the host's programs
 	@mkdir -p bin
 	@$(GOBUILD) -o bin/byre ./cmd/byre
 	@$(GOBUILD) -o bin/containerd-shim-byre-v1 ./cmd/containerd-shim-byre-v1
+
+# Compose has a module of its own: what it needs is none of byre's.
+.PHONY: plugins
+plugins: bin/cli-plugins/docker-compose ## docker's compose, as "byre compose"
+
+bin/cli-plugins/docker-compose: plugins/compose/go.mod | packages
+	$(say) 'plugins: compose'
+	@mkdir -p bin/cli-plugins
+	@cd plugins/compose && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$$($(GO) list -m -f '{{.Version}}' github.com/docker/compose/v5)" \
+		-o ../../$@ github.com/docker/compose/v5/cmd
 
 # --- guest image --------------------------------------------------------------
 

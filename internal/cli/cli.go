@@ -117,11 +117,21 @@ func run(ctx context.Context, cfg Config, args []string) error {
 		return err
 	}
 	var options []command.CLIOption
+	var starter *autostart
 	if len(opts.Hosts) == 0 && opts.Context == "" {
-		options = ownDaemon(cfg, opts, dockerCli.Err())
+		starter = &autostart{home: cfg.Home, progress: dockerCli.Err()}
+		options = ownDaemon(opts, starter)
 	}
 	if err := top.Initialize(options...); err != nil {
 		return err
+	}
+	addPluginDir(dockerCli)
+	if len(rest) > 0 {
+		if _, _, err := cmd.Find(rest); err != nil {
+			if found, err := runPlugin(ctx, dockerCli, cmd, rest[0], starter); found {
+				return err
+			}
+		}
 	}
 	cmd.SetArgs(rest)
 	return cmd.ExecuteContext(ctx)
@@ -129,10 +139,9 @@ func run(ctx context.Context, cfg Config, args []string) error {
 
 // ownDaemon points docker's client at byre's door, over which it starts the
 // daemon when nobody answers. DOCKER_TLS_VERIFY means other daemons.
-func ownDaemon(cfg Config, opts *flags.ClientOptions, progress io.Writer) []command.CLIOption {
-	opts.Hosts = []string{localsock.Address(cfg.Home.Path("docker.sock"))}
+func ownDaemon(opts *flags.ClientOptions, starter *autostart) []command.CLIOption {
+	opts.Hosts = []string{localsock.Address(starter.home.Path("docker.sock"))}
 	opts.TLS, opts.TLSVerify = false, false
-	starter := &autostart{home: cfg.Home, progress: progress}
 	return []command.CLIOption{
 		command.WithAPIClientOptions(client.WithDialContext(
 			func(ctx context.Context, _, _ string) (net.Conn, error) { return starter.dial(ctx) },

@@ -27,9 +27,18 @@ func (a *api) imagesList(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
-	if r.before("1.48") {
-		for i := range list {
+	for i := range list {
+		switch {
+		case r.before("1.48"):
 			list[i].Descriptor = nil
+		case r.flag("manifests"):
+			img, err := a.engine.Images.Get(r.Context(), list[i].ID)
+			if err != nil {
+				return err
+			}
+			if list[i].Manifests, err = a.engine.Images.Manifests(r.Context(), img); err != nil {
+				return err
+			}
 		}
 	}
 	return writeJSON(w, http.StatusOK, list)
@@ -114,15 +123,21 @@ func (a *api) imagesSave(w http.ResponseWriter, r *call) error {
 }
 
 func (a *api) imagesInspect(w http.ResponseWriter, r *call) error {
-	if r.flag("manifests") {
-		return badRequest("byre does not support manifests: the manifests of an image are not listed")
-	}
 	if r.Form.Get("platform") != "" {
 		return badRequest("byre does not support platform: images are shown for linux on this host's architecture")
 	}
 	resp, err := a.engine.Images.Inspect(r.Context(), r.name())
 	if err != nil {
 		return err
+	}
+	if r.flag("manifests") && !r.before("1.48") {
+		img, err := a.engine.Images.Get(r.Context(), r.name())
+		if err != nil {
+			return err
+		}
+		if resp.Manifests, err = a.engine.Images.Manifests(r.Context(), img); err != nil {
+			return err
+		}
 	}
 	if r.before("1.48") {
 		resp.Descriptor = nil

@@ -74,7 +74,7 @@ func (a *api) imageOperations() []operation {
 		{http.MethodGet, "/images/get", a.imagesSave, "the parameter platform is refused"},
 		{http.MethodGet, "/images/search", nil, "registries have no common search; the Docker Hub has one in the browser"},
 		{http.MethodGet, "/images/{name}/get", a.imagesSave, "the parameter platform is refused"},
-		{http.MethodGet, "/images/{name}/json", a.imagesInspect, "the parameters manifests and platform are refused"},
+		{http.MethodGet, "/images/{name}/json", a.imagesInspect, "the parameter platform is refused"},
 		{http.MethodGet, "/images/{name}/attestations", nil, "attestations of builds are not kept"},
 		{http.MethodGet, "/images/{name}/history", a.imagesHistory, "the parameter platform is refused"},
 		{http.MethodPost, "/images/{name}/tag", a.imagesTag, ""},

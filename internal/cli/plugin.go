@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/cli/cli"
+	"github.com/docker/cli/cli-plugins/manager"
+	"github.com/docker/cli/cli-plugins/socket"
+	"github.com/docker/cli/cli/command"
+	"github.com/spf13/cobra"
+
+	"byre.dev/byre/internal/localsock"
+)
+
+// pluginDir is where byre's own plugins are, beside its program. They come
+// before those of docker's directories.
+const pluginDir = "cli-plugins"
+
+// addPluginDir lets docker's command line find byre's plugins.
+func addPluginDir(dockerCli *command.DockerCli) {
+	exe, err := os.Executable()
+	if err != nil {
+		return // then there are docker's directories alone
+	}
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		exe = real
+	}
+	file := dockerCli.ConfigFile()
+	file.CLIPluginsExtraDirs = append([]string{filepath.Join(filepath.Dir(exe), pluginDir)}, file.CLIPluginsExtraDirs...)
+}
+
+// runPlugin runs a command that is a plugin's; found is false when there is no
+// such plugin. With starter, the plugin is to speak to byre's daemon, which is
+// started if it does not run.
+func runPlugin(ctx context.Context, dockerCli *command.DockerCli, root *cobra.Command, name string, starter *autostart) (found bool, err error) {
+	plugin, err := manager.PluginRunCommand(dockerCli, name, root)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return true, err
+	}
+	if starter != nil {
+		if plugin.Env, err = daemonEnv(ctx, plugin.Env, starter); err != nil {
+			return true, err
+		}
+	}
+	// The plugin ends in order when this closes. At a terminal it gets the
+	// signals itself.
+	if srv, err := socket.NewPluginServer(nil); err == nil {
+		plugin.Env = append(plugin.Env, socket.EnvKey+"="+srv.Addr().String())
+		stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+		defer func() {
+			stop()
+			_ = srv.Close()
+		}()
+	}
+	err = plugin.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return true, cli.StatusError{StatusCode: exit.ExitCode()}
+	}
+	return true, err
+}
+
+// daemonEnv makes sure that byre's daemon answers, and points a plugin's
+// environment at it and at no other.
+func daemonEnv(ctx context.Context, env []string, starter *autostart) ([]string, error) {
+	conn, err := starter.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Close(); err != nil {
+		return nil, err
+	}
+	var kept []string
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		switch name {
+		case "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH":
+		default:
+			kept = append(kept, e)
+		}
+	}
+	return append(kept, "DOCKER_HOST="+localsock.Address(starter.home.Path("docker.sock"))), nil
+}
