@@ -37,8 +37,11 @@ type autostart struct {
 	progress io.Writer
 
 	mu sync.Mutex
-	// started: guarded by mu; a daemon is started once per command.
+	// started and err are guarded by mu. A daemon is started once per command;
+	// err says why that failed: docker's client drops the error of its first
+	// connection and shows that of the next.
 	started bool
+	err     error
 }
 
 func (a *autostart) dial(ctx context.Context) (net.Conn, error) {
@@ -49,13 +52,12 @@ func (a *autostart) dial(ctx context.Context) (net.Conn, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.started {
-		// Started meanwhile, perhaps: err is from before.
-		return localsock.Dial(ctx, sock)
+	if !a.started {
+		a.started = true
+		a.err = a.start(ctx)
 	}
-	a.started = true
-	if err := a.start(ctx); err != nil {
-		return nil, err
+	if a.err != nil {
+		return nil, a.err
 	}
 	return localsock.Dial(ctx, sock)
 }
