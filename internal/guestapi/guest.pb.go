@@ -1035,7 +1035,8 @@ func (*MountResponse) Descriptor() ([]byte, []int) {
 type UnmountRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Targets []string               `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
-	// Flush the file systems to their disks first.
+	// Flush the file systems to their disks first. What cannot be written does
+	// not keep them mounted.
 	Sync          bool `protobuf:"varint,2,opt,name=sync,proto3" json:"sync,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

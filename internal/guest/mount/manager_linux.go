@@ -139,7 +139,7 @@ func (m *Manager) attach(ctx context.Context, target string, mnt *guestapi.Mount
 }
 
 // Unmount undoes mounts in the order given; with sync their file systems are
-// flushed first. A target that is not mounted is not an error. All targets are
+// flushed first, of whose failure the log tells. A target that is not mounted is not an error. All targets are
 // tried; the first error is returned.
 func (m *Manager) Unmount(ctx context.Context, targets []string, sync bool) error {
 	var first error
@@ -161,8 +161,9 @@ func (m *Manager) unmountOne(ctx context.Context, name string, sync bool) error 
 		return err
 	}
 	if sync {
+		// What could not be written will not be later either.
 		if err := syncfs(target); err != nil {
-			return err
+			m.cfg.Log.Warn("not all was written before the unmount", "err", err)
 		}
 	}
 	deadline := time.Now().Add(busyWait)

@@ -193,22 +193,35 @@ func replayModify(dir int, name string, c *guestapi.Change) error {
 // resize makes a file that the host changed have its size, which this kernel
 // takes to be old. Pages are dropped before and, because what was read
 // meanwhile ends where the file ended, after it.
-//
-// A size that is set leaves what lies behind the old end a hole, which netfs
-// does not read (netfs_inode.zero_point). A direct write up to the new end,
-// which the server acknowledges without doing it, says that it is none.
 func resize(fd int, old, size int64) error {
 	if err := unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED); err != nil {
 		return err
 	}
-	if size < old || size == 0 {
-		if err := unix.Ftruncate(fd, size); err != nil {
-			return err
-		}
-	} else if _, err := unix.Pwrite(fd, []byte{0}, size-1); err != nil {
+	if err := setSize(fd, old, size); err != nil {
 		return err
 	}
 	return unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
+}
+
+// setSize tells the kernel a file's size. On kernels that are not byre's a
+// size that is set leaves what lies behind the old end a hole, which netfs
+// does not read (netfs_inode.zero_point). There a direct write up to the new
+// end, which the server acknowledges without doing it, says that it is none.
+// A write that the server refuses is an error of the file's that the next
+// fsync of any process is told, so byre's kernel is spared it.
+func setSize(fd int, old, size int64) error {
+	if size < old || size == 0 || ownKernel() {
+		return unix.Ftruncate(fd, size)
+	}
+	_, err := unix.Pwrite(fd, []byte{0}, size-1)
+	return err
+}
+
+// ownKernel says whether the kernel is byre's (kernel/config), whose 9P client
+// reads what lies below a size that was set.
+func ownKernel() bool {
+	var u unix.Utsname
+	return unix.Uname(&u) == nil && strings.HasSuffix(unix.ByteSliceToString(u.Release[:]), "-byre")
 }
 
 func dropPages(path string) error {

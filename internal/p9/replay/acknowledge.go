@@ -251,17 +251,24 @@ func (f *mirrorFile) Read(p []byte, off int64) (int, linux.Errno) {
 	return file.Read(p, off)
 }
 
-// Write acknowledges what the agent writes, the last byte of a file, as if its
-// size were set; see Setattr. Anything else is a process's.
+// Write acknowledges what the agent writes on kernels that are not byre's, the
+// last byte of a file, as if its size were set; see Setattr. EAGAIN is not for
+// writes: netfs would send them again until another answer comes. Anything
+// else is a process's, who may have closed the file since; only what could be
+// an agent's that comes too late must not reach the tree.
 func (f *mirrorFile) Write(p []byte, off int64) (int, linux.Errno) {
 	s := f.n.announced()
 	if s != nil && s.Kind == Modify && len(p) == 1 && uint64(off)+1 == s.Size {
-		if e := f.n.resize(s.Step, s.Size); e != 0 {
+		switch e := f.n.resize(s.Step, s.Size); e {
+		case 0:
+			return 1, 0
+		case linux.EAGAIN:
+			return 0, linux.ESTALE
+		default:
 			return 0, e
 		}
-		return 1, 0
 	}
-	if !f.n.t.writing(f.n.inner.FileID()) {
+	if len(p) == 1 && p[0] == 0 && !f.n.t.writing(f.n.inner.FileID()) {
 		return 0, linux.EPERM
 	}
 	file, e := f.use()

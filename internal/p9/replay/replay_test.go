@@ -351,6 +351,10 @@ func TestASizeIsTakenOnlyIfItIsTheSizeThereIs(t *testing.T) {
 		s.ok(f.Open(linux.ORdwr))
 		_, err = f.WriteAt([]byte{0}, 10)
 		s.fails(err, linux.EPERM)
+		s.host("f=longer stillnes")
+		_, err = f.WriteAt([]byte{0}, 11)
+		s.fails(err, linux.ESTALE) // netfs would repeat it at EAGAIN, without end
+		s.host("f=longer still")
 		n, err := f.WriteAt([]byte{0}, 11)
 		if n != 1 || err != nil {
 			t.Errorf("the write that tells the size: %d, %v", n, err)
@@ -362,6 +366,32 @@ func TestASizeIsTakenOnlyIfItIsTheSizeThereIs(t *testing.T) {
 	s.ok(f.Open(linux.ORdonly))
 	if n, _ := f.ReadAt(got, 0); string(got[:n]) != "longer still" {
 		t.Errorf("the agent changed the file to %q", got[:n])
+	}
+}
+
+// The guest's kernel may write what a process wrote through any handle, and
+// through the agent's after the process has closed its own.
+func TestWhatAProcessWroteIsWrittenThroughTheAgentsHandle(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	s.know([]string{"f"})
+	s.host("f=longer")
+	s.note("", "f", watch.Modify|watch.Close)
+	s.wants([]string{"modify /f 6"}, func() {
+		f, err := s.agent.Walk("f")
+		s.ok(err)
+		s.ok(f.Open(linux.OWronly))
+		s.ok(s.size(6, "f"))
+		if n, err := f.WriteAt([]byte("page"), 0); n != 4 || err != nil {
+			t.Errorf("a process's page: %d, %v", n, err)
+		}
+		s.ok(f.Clunk())
+	})
+	f, err := s.guest.Walk("f")
+	s.ok(err)
+	s.ok(f.Open(linux.ORdonly))
+	got := make([]byte, 20)
+	if n, _ := f.ReadAt(got, 0); string(got[:n]) != "pageer" {
+		t.Errorf("the file holds %q", got[:n])
 	}
 }
 
