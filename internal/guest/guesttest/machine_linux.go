@@ -127,7 +127,7 @@ func qemuArgs(image, dir string, cfg Config) []string {
 	}
 	args := []string{
 		"-machine", "q35,sata=off,smbus=off,usb=off,vmport=off,graphics=off", "-accel", "tcg,thread=multi",
-		"-cpu", "max", "-m", strconv.Itoa(mem), "-smp", "2", "-nodefaults", "-no-user-config", "-no-reboot",
+		"-cpu", "max,-erms,-fsrm", "-m", strconv.Itoa(mem), "-smp", "2", "-nodefaults", "-no-user-config", "-no-reboot",
 		"-display", "none", "-serial", "stdio",
 		"-kernel", filepath.Join(image, "vmlinux"), "-initrd", filepath.Join(image, "initrd"),
 		"-append", "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check swiotlb=noforce rcupdate.rcu_expedited=1",
