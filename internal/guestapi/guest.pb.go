@@ -2153,6 +2153,111 @@ func (x *PathChange) GetPath() []byte {
 	return nil
 }
 
+type UserRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	// The name as Docker writes one: "user[:group]", each a name or a number.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserRequest) Reset() {
+	*x = UserRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserRequest) ProtoMessage() {}
+
+func (x *UserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserRequest.ProtoReflect.Descriptor instead.
+func (*UserRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *UserRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *UserRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type UserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           uint32                 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,2,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserResponse) Reset() {
+	*x = UserResponse{}
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserResponse) ProtoMessage() {}
+
+func (x *UserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserResponse.ProtoReflect.Descriptor instead.
+func (*UserResponse) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *UserResponse) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *UserResponse) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
 type FillRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -2170,7 +2275,7 @@ type FillRequest struct {
 
 func (x *FillRequest) Reset() {
 	*x = FillRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2287,7 @@ func (x *FillRequest) String() string {
 func (*FillRequest) ProtoMessage() {}
 
 func (x *FillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2300,7 @@ func (x *FillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
 func (*FillRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FillRequest) GetContainerId() string {
@@ -2235,7 +2340,7 @@ type FillResponse struct {
 
 func (x *FillResponse) Reset() {
 	*x = FillResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2352,7 @@ func (x *FillResponse) String() string {
 func (*FillResponse) ProtoMessage() {}
 
 func (x *FillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2365,7 @@ func (x *FillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillResponse.ProtoReflect.Descriptor instead.
 func (*FillResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FillResponse) GetFilled() bool {
@@ -2278,7 +2383,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2395,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2408,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 type MemoryResponse struct {
@@ -2317,7 +2422,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2434,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2447,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -2374,7 +2479,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2491,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2504,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 type Event struct {
@@ -2415,7 +2520,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2532,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2545,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2495,7 +2600,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2612,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2625,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -2546,7 +2651,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2663,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2676,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -2591,7 +2696,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2708,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2721,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -2642,7 +2747,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2759,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2772,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -2687,7 +2792,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2804,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2817,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -2730,7 +2835,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2847,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2860,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -2769,7 +2874,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2886,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2899,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -2965,7 +3070,13 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x04Kind\x12\f\n" +
 	"\bMODIFIED\x10\x00\x12\t\n" +
 	"\x05ADDED\x10\x01\x12\v\n" +
-	"\aDELETED\x10\x02\"v\n" +
+	"\aDELETED\x10\x02\"D\n" +
+	"\vUserRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"2\n" +
+	"\fUserResponse\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x02 \x01(\rR\x03gid\"v\n" +
 	"\vFillRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
@@ -2999,7 +3110,8 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs\"\x12\n" +
 	"\x10PowerOffResponse\"#\n" +
 	"\rCreateOptions\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec2\xe1\t\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec2\xa8\n" +
+	"\n" +
 	"\x05Guest\x12B\n" +
 	"\x05Hello\x12\x1b.byre.guest.v1.HelloRequest\x1a\x1c.byre.guest.v1.HelloResponse\x12B\n" +
 	"\x05Renew\x12\x1b.byre.guest.v1.RenewRequest\x1a\x1c.byre.guest.v1.RenewResponse\x12B\n" +
@@ -3013,6 +3125,8 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\fWriteArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12F\n" +
 	"\bReadRoot\x12\x1a.byre.guest.v1.RootRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12J\n" +
 	"\aChanges\x12\x1d.byre.guest.v1.ChangesRequest\x1a\x1e.byre.guest.v1.ChangesResponse0\x01\x12E\n" +
+	"\n" +
+	"LookupUser\x12\x1a.byre.guest.v1.UserRequest\x1a\x1b.byre.guest.v1.UserResponse\x12E\n" +
 	"\n" +
 	"FillVolume\x12\x1a.byre.guest.v1.FillRequest\x1a\x1b.byre.guest.v1.FillResponse\x12E\n" +
 	"\x06Memory\x12\x1c.byre.guest.v1.MemoryRequest\x1a\x1d.byre.guest.v1.MemoryResponse\x12>\n" +
@@ -3033,7 +3147,7 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
@@ -3069,20 +3183,22 @@ var file_guest_v1_guest_proto_goTypes = []any{
 	(*ChangesRequest)(nil),    // 31: byre.guest.v1.ChangesRequest
 	(*ChangesResponse)(nil),   // 32: byre.guest.v1.ChangesResponse
 	(*PathChange)(nil),        // 33: byre.guest.v1.PathChange
-	(*FillRequest)(nil),       // 34: byre.guest.v1.FillRequest
-	(*FillResponse)(nil),      // 35: byre.guest.v1.FillResponse
-	(*MemoryRequest)(nil),     // 36: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 37: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 38: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 39: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 40: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 41: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 42: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 43: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 44: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 45: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 46: byre.guest.v1.CreateOptions
-	nil,                       // 47: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(*UserRequest)(nil),       // 34: byre.guest.v1.UserRequest
+	(*UserResponse)(nil),      // 35: byre.guest.v1.UserResponse
+	(*FillRequest)(nil),       // 36: byre.guest.v1.FillRequest
+	(*FillResponse)(nil),      // 37: byre.guest.v1.FillResponse
+	(*MemoryRequest)(nil),     // 38: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 39: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 40: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 41: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 42: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 43: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 44: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 45: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 46: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 47: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 48: byre.guest.v1.CreateOptions
+	nil,                       // 49: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
 	8,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
@@ -3096,11 +3212,11 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	1,  // 8: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
 	20, // 9: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
 	21, // 10: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	47, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	49, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
 	33, // 12: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
 	2,  // 13: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
-	40, // 14: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	41, // 15: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	42, // 14: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	43, // 15: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
 	3,  // 16: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
 	5,  // 17: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
 	13, // 18: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
@@ -3113,30 +3229,32 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	28, // 25: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
 	30, // 26: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
 	31, // 27: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
-	34, // 28: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
-	36, // 29: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	38, // 30: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	42, // 31: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	44, // 32: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	4,  // 33: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	6,  // 34: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	14, // 35: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	16, // 36: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	18, // 37: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	23, // 38: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	25, // 39: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	27, // 40: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	29, // 41: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	29, // 42: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	29, // 43: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
-	32, // 44: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
-	35, // 45: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
-	37, // 46: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	39, // 47: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	43, // 48: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	45, // 49: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	33, // [33:50] is the sub-list for method output_type
-	16, // [16:33] is the sub-list for method input_type
+	34, // 28: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
+	36, // 29: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
+	38, // 30: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	40, // 31: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	44, // 32: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	46, // 33: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	4,  // 34: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	6,  // 35: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	14, // 36: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	16, // 37: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	18, // 38: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	23, // 39: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	25, // 40: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	27, // 41: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	29, // 42: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	29, // 43: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	29, // 44: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	32, // 45: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	35, // 46: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
+	37, // 47: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
+	39, // 48: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	41, // 49: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	45, // 50: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	47, // 51: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	34, // [34:52] is the sub-list for method output_type
+	16, // [16:34] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -3154,7 +3272,7 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Tmpfs)(nil),
 		(*Mount_Bind)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[36].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[38].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -3164,7 +3282,7 @@ func file_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

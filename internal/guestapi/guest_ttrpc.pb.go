@@ -20,6 +20,7 @@ type GuestService interface {
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
 	Changes(context.Context, *ChangesRequest, Guest_ChangesServer) error
+	LookupUser(context.Context, *UserRequest) (*UserResponse, error)
 	FillVolume(context.Context, *FillRequest) (*FillResponse, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
 	Events(context.Context, *EventsRequest, Guest_EventsServer) error
@@ -133,6 +134,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 				}
 				return svc.ReadRoot(ctx, &req)
 			},
+			"LookupUser": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req UserRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.LookupUser(ctx, &req)
+			},
 			"FillVolume": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req FillRequest
 				if err := unmarshal(&req); err != nil {
@@ -202,6 +210,7 @@ type GuestClient interface {
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
 	Changes(context.Context, *ChangesRequest) (Guest_ChangesClient, error)
+	LookupUser(context.Context, *UserRequest) (*UserResponse, error)
 	FillVolume(context.Context, *FillRequest) (*FillResponse, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
 	Events(context.Context, *EventsRequest) (Guest_EventsClient, error)
@@ -334,6 +343,14 @@ func (x *guestChangesClient) Recv() (*ChangesResponse, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (c *guestClient) LookupUser(ctx context.Context, req *UserRequest) (*UserResponse, error) {
+	var resp UserResponse
+	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "LookupUser", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
 }
 
 func (c *guestClient) FillVolume(ctx context.Context, req *FillRequest) (*FillResponse, error) {

@@ -125,21 +125,45 @@ func (c *Container) provide(ctx context.Context, cfg CreateConfig) error {
 	}
 	defer c.sandbox.unlockSetup()
 	end := c.sandbox.cfg.Timeline.Begin("attach")
-	mounts, err := c.attachRoot(ctx, cfg)
-	if err == nil {
-		var more []*guestapi.Mount
-		more, err = c.attachShares(ctx, cfg.Spec.Shares)
-		mounts = append(mounts, more...)
-	}
+	mounts, err := c.attach(ctx, cfg)
 	end()
 	if err != nil {
 		return err
 	}
 	defer c.sandbox.cfg.Timeline.Begin("mount")()
+	if err := c.mount(ctx, mounts); err != nil {
+		return err
+	}
+	c.follow()
+	if err := c.fillShares(ctx); err != nil {
+		return err
+	}
+	return c.attachVolumes(ctx, cfg.Spec.Volumes)
+}
+
+// attach plugs disks and shares in and returns the mounts that are still to be
+// made.
+func (c *Container) attach(ctx context.Context, cfg CreateConfig) ([]*guestapi.Mount, error) {
+	mounts, err := c.attachRoot(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	shares := cfg.Spec.Shares
+	if namesOwner(shares) {
+		if err := c.mount(ctx, mounts); err != nil {
+			return nil, err
+		}
+		mounts, shares = nil, c.nameOwners(ctx, shares)
+	}
+	more, err := c.attachShares(ctx, shares)
+	return append(mounts, more...), err
+}
+
+// mount has the guest mount what was attached.
+func (c *Container) mount(ctx context.Context, mounts []*guestapi.Mount) error {
 	if _, err := c.sandbox.link.guest.Mount(ctx, &guestapi.MountRequest{Mounts: mounts}); err != nil {
 		return fmt.Errorf("mount in the guest: %w", err)
 	}
-	c.follow()
 	for _, d := range c.disks {
 		d.mounted = true
 	}
@@ -149,10 +173,7 @@ func (c *Container) provide(ctx context.Context, cfg CreateConfig) error {
 			c.targets = append(c.targets, m.Target)
 		}
 	}
-	if err := c.fillShares(ctx); err != nil {
-		return err
-	}
-	return c.attachVolumes(ctx, cfg.Spec.Volumes)
+	return nil
 }
 
 // attachRoot plugs the root file system's disks in and returns the mounts that

@@ -151,12 +151,41 @@ func (c *Container) attachShares(ctx context.Context, specs []ShareSpec) ([]*gue
 	return mounts, nil
 }
 
+// mapped says whether shares keep owners beside the files, for want of the
+// right to set them.
+func mapped() bool { return os.Geteuid() != 0 }
+
+// nameOwners puts numbers in the place of a user's name, which the guest finds
+// in the root file system that it has mounted. A name that it does not find is
+// refused with the task: here root stays the owner.
+func (c *Container) nameOwners(ctx context.Context, specs []ShareSpec) []ShareSpec {
+	specs = slices.Clone(specs)
+	for i := range specs {
+		sp := &specs[i]
+		if sp.UserName == "" {
+			continue
+		}
+		u, err := c.sandbox.link.guest.LookupUser(ctx, &guestapi.UserRequest{ContainerId: c.id, Name: sp.UserName})
+		if err != nil {
+			c.sandbox.log.Info("owner of a share is root", "share", sp.Source, "container", c.id, "err", c.sandbox.Explain(err))
+			continue
+		}
+		sp.User, sp.Group = u.Uid, u.Gid
+	}
+	return specs
+}
+
+// namesOwner says whether a share's owner depends on a name.
+func namesOwner(specs []ShareSpec) bool {
+	return mapped() && slices.ContainsFunc(specs, func(s ShareSpec) bool { return s.UserName != "" && s.UID == nil })
+}
+
 func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpec) (*share, error) {
 	spec.Fill = spec.Fill && isEmptyDir(spec.Source)
 	// What is filled is written to once, by the guest's agent; the container's
 	// own mount is read-only by its option.
-	cfg := hostfs.Config{Path: spec.Source, ReadOnly: spec.ReadOnly && !spec.Fill, Mapped: os.Geteuid() != 0, Log: s.log}
-	cfg.UID, cfg.GID = spec.User, spec.User
+	cfg := hostfs.Config{Path: spec.Source, ReadOnly: spec.ReadOnly && !spec.Fill, Mapped: mapped(), Log: s.log}
+	cfg.UID, cfg.GID = spec.User, spec.Group
 	if spec.UID != nil && spec.GID != nil {
 		cfg.Mapped, cfg.UID, cfg.GID = true, *spec.UID, *spec.GID
 	}

@@ -78,10 +78,12 @@ type ShareSpec struct {
 	Fill bool
 	// UID and GID, when not nil, own in the guest what is the user's.
 	UID, GID *uint32
-	// User is the number of the user that the container's process is to run
-	// as, if it is told by number: without UID it owns what is the user's,
-	// where the user is not root.
-	User uint32
+	// User and Group are the numbers of whom the container's process is to
+	// run as: without UID they own what is the user's, where the user is not
+	// root. They are 0 where UserName, as Docker writes one, is to be looked
+	// up in the image first.
+	User, Group uint32
+	UserName    string
 }
 
 // VolumeSpec is a disk image that is mounted into a container.

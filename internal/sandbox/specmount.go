@@ -7,6 +7,8 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -86,7 +88,8 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 		share.UID, share.GID, share.Fill = extra.UID, extra.GID, extra.Fill
 	}
 	if p := c.spec.Process; p != nil {
-		share.User = p.User.UID
+		share.User, share.Group = p.User.UID, p.User.UID
+		share.UserName = userName(p.User.Username)
 	}
 	c.out.Shares = append(c.out.Shares, share)
 	m.Type, m.Options = "bind", options
@@ -95,6 +98,17 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 		m.Source += "/" + src.Name
 	}
 	return m, nil
+}
+
+// userName returns what is to be looked up in the image of a user that is
+// written as Docker does, "" if the user is a number.
+func userName(name string) string {
+	name, _, _ = strings.Cut(name, ",")
+	user, _, _ := strings.Cut(name, ":")
+	if _, err := strconv.ParseUint(user, 10, 32); err == nil {
+		return ""
+	}
+	return name
 }
 
 // volume returns the guest's mount for a disk image.

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"byre.dev/byre/internal/guest/archive"
+	"byre.dev/byre/internal/guest/task"
 	"byre.dev/byre/internal/guestapi"
 )
 
@@ -105,6 +106,19 @@ func (s *session) Changes(_ context.Context, r *guestapi.ChangesRequest, out gue
 		return fmt.Errorf("list changes of container %s: %w", r.ContainerId, err)
 	}
 	return send()
+}
+
+// LookupUser finds a user of a container that is not made yet.
+func (s *session) LookupUser(_ context.Context, r *guestapi.UserRequest) (*guestapi.UserResponse, error) {
+	dir, err := s.mountedRoot(r.ContainerId)
+	if err != nil {
+		return nil, err
+	}
+	uid, gid, err := task.LookupUser(r.Name, dir)
+	if err != nil {
+		return nil, fmt.Errorf("look up user %s: %w", r.Name, err)
+	}
+	return &guestapi.UserResponse{Uid: uid, Gid: gid}, nil
 }
 
 // FillVolume copies what the image has into an empty volume.

@@ -41,32 +41,9 @@ func resolveUser(process object, root string) error {
 	if err := process.get("user", &u); err != nil || u.Username == "" {
 		return err
 	}
-	passwd, err := openAccounts(root, "etc/passwd")
+	found, err := lookupUser(u.Username, root)
 	if err != nil {
 		return err
-	}
-	defer passwd.Close()
-	group, err := openAccounts(root, "etc/group")
-	if err != nil {
-		return err
-	}
-	defer group.Close()
-	name, more, _ := strings.Cut(u.Username, ",")
-	var groups bytes.Buffer // read twice
-	found, err := user.GetExecUser(name, nil, passwd, io.TeeReader(group, &groups))
-	if err != nil {
-		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	if more != "" {
-		if _, err := io.Copy(&groups, group); err != nil {
-			return fmt.Errorf("read groups: %w", err)
-		}
-		gids, err := user.GetAdditionalGroups(strings.Split(more, ","), &groups)
-		if err != nil {
-			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		slices.Sort(gids) // they come in no order
-		found.Sgids = append(found.Sgids, gids...)
 	}
 	u.UID, u.GID, u.Username = uint32(found.Uid), uint32(found.Gid), ""
 	for _, g := range found.Sgids {
@@ -74,6 +51,48 @@ func resolveUser(process object, root string) error {
 	}
 	process.set("user", u)
 	return nil
+}
+
+// LookupUser finds a user, written as Docker writes one, in the account files
+// of the container whose root file system is at root.
+func LookupUser(name, root string) (uid, gid uint32, err error) {
+	found, err := lookupUser(name, root)
+	if err != nil {
+		return 0, 0, err
+	}
+	return uint32(found.Uid), uint32(found.Gid), nil
+}
+
+func lookupUser(username, root string) (*user.ExecUser, error) {
+	passwd, err := openAccounts(root, "etc/passwd")
+	if err != nil {
+		return nil, err
+	}
+	defer passwd.Close()
+	group, err := openAccounts(root, "etc/group")
+	if err != nil {
+		return nil, err
+	}
+	defer group.Close()
+	name, more, _ := strings.Cut(username, ",")
+	var groups bytes.Buffer // read twice
+	found, err := user.GetExecUser(name, nil, passwd, io.TeeReader(group, &groups))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if more == "" {
+		return found, nil
+	}
+	if _, err := io.Copy(&groups, group); err != nil {
+		return nil, fmt.Errorf("read groups: %w", err)
+	}
+	gids, err := user.GetAdditionalGroups(strings.Split(more, ","), &groups)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	slices.Sort(gids) // they come in no order
+	found.Sgids = append(found.Sgids, gids...)
+	return found, nil
 }
 
 // resolveExecUser does the same for an exec's process.
