@@ -139,6 +139,7 @@ func (e *Engine) callShim(ctx context.Context, c *Container, call func(context.C
 // process, for the time of a call. Its network is loopback.
 func (e *Engine) withBorrowed(ctx context.Context, c *Container, call func(context.Context, *shimapi.Client) error) (err error) {
 	r := c.snapshot()
+	r.Group = "" // a machine of its own, whatever it ran in
 	if err := e.createTask(ctx, r, shimapi.Network{Hostname: r.Config.Hostname}, task.Stdio{}); err != nil {
 		return fmt.Errorf("open file system of container %s: %w", short(c.id), err)
 	}

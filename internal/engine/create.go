@@ -98,6 +98,9 @@ func (e *Engine) imageFor(ctx context.Context, req CreateRequest) (image.Image, 
 // complete fills in the record from the request and the image.
 func (e *Engine) complete(rec *Record, req CreateRequest, detail *image.Detail) error {
 	rec.Config = mergeConfig(req.Config, &detail.Config.Config)
+	if req.HostConfig != nil && req.HostConfig.NetworkMode.IsContainer() && rec.Config.Hostname != "" {
+		return invalid("conflicting options: hostname and the network mode")
+	}
 	if rec.Config.Hostname == "" {
 		rec.Config.Hostname = short(rec.ID)
 	}

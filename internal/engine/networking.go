@@ -23,6 +23,9 @@ import (
 
 // completeNetwork says which network a container is on.
 func (e *Engine) completeNetwork(rec *Record, cfg *network.NetworkingConfig) error {
+	if rec.Host.NetworkMode.IsContainer() {
+		return e.completeJoin(rec, cfg)
+	}
 	mode := string(rec.Host.NetworkMode)
 	if rec.Config.NetworkDisabled {
 		mode = enginenet.None

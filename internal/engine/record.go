@@ -41,6 +41,10 @@ type Record struct {
 	Restarts int
 	// Stopped says that a user stopped it: policies heed it.
 	Stopped bool `json:",omitempty"`
+	// Group names the machine of the current run, where it is not the
+	// container's own: that of the container whose network it joined, or a new
+	// one while others still run in its old one.
+	Group string `json:",omitempty"`
 	// Attached is the connection of the current run.
 	Attached *Attached `json:",omitempty"`
 }

@@ -85,6 +85,11 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 // the network is as before; the streams stay for the next attempt.
 func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached *Attached, pid uint32, err error) {
 	r := c.snapshot()
+	group, target, joined, err := e.group(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	r.Group = group
 	hub, settings, attached, err := e.connectAndOpen(ctx, c, r)
 	t.mark("network")
 	if err != nil {
@@ -109,10 +114,15 @@ func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached 
 	}()
 	hub.Opened()
 	t.mark("create")
-	pid, err = e.tasks.Start(ctx, r.ID, "")
+	if err = stillJoined(target, joined); err == nil {
+		pid, err = e.tasks.Start(ctx, r.ID, "")
+	}
 	t.mark("start")
 	if err != nil {
 		e.tasks.Clean(ctx, r.ID)
+	}
+	if err == nil {
+		c.note(func(rec *Record) { rec.Group = group })
 	}
 	return attached, pid, err
 }
@@ -152,7 +162,7 @@ func (e *Engine) startFailed(ctx context.Context, c *Container, cause error) err
 // specInput is a container as package spec takes it; the network is still
 // missing. Fill has the places of volumes that are to be filled.
 func (e *Engine) specInput(r Record, fill map[string]bool) spec.Container {
-	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Seccomp: defaultSeccomp}
+	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Group: r.Group, Seccomp: defaultSeccomp}
 	for _, m := range r.Mounts {
 		in.Mounts = append(in.Mounts, spec.Mount{
 			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,

@@ -296,6 +296,11 @@ func (s *Service) deleteContainer(ctx context.Context, c *container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containers, c.init.container)
+	for _, other := range s.containers {
+		if other != nil {
+			return moveMark(c.init.bundle, other.init.bundle)
+		}
+	}
 	return nil
 }
 

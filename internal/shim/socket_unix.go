@@ -152,6 +152,20 @@ func markShim(bundle string) error {
 	return nil
 }
 
+// moveMark marks another bundle in the place of one whose container is deleted
+// while the shim goes on: containerd cleans up behind that one. A bundle that has
+// no mark leaves everything as it is.
+func moveMark(from, to string) error {
+	path := filepath.Join(from, lockFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := markShim(to); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
 // endShim kills a shim that still lives and waits until it is gone.
 func endShim(bundle string) error {
 	f, err := os.Open(filepath.Join(bundle, lockFile))

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"byre.dev/byre/internal/sandbox"
+	"byre.dev/byre/internal/shimapi"
 )
 
 // maxParams bounds what containerd writes to standard input.
@@ -25,7 +26,7 @@ const maxParams = 10 << 20
 
 // groupLabels are annotations whose value names a sandbox that several
 // containers share; containerd's own shim knows the same.
-var groupLabels = []string{"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"}
+var groupLabels = []string{shimapi.AnnotationGroup, "io.kubernetes.cri.sandbox-id"}
 
 // start opens the shim's socket, spawns the shim proper with it and answers
 // where it is. It waits for nothing: the shim begins to claim its machine

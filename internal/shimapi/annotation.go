@@ -35,6 +35,10 @@ const (
 	AnnotationInit = Prefix + "init"
 )
 
+// AnnotationGroup is containerd's own: containers with the same value run in one
+// sandbox. Without it a container's sandbox has the container's ID as its value.
+const AnnotationGroup = "io.containerd.runc.v2.group"
+
 // Network says how a sandbox is connected.
 type Network struct {
 	// Socket is the Unix socket of the endpoint on a switch. Empty means no

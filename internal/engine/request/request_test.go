@@ -119,6 +119,7 @@ func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 	for _, tc := range []struct{ body, want string }{
 		{`{"Image":"a","HostConfig":{"PidMode":"host"}}`, "HostConfig.PidMode"},
 		{`{"Image":"a","HostConfig":{"UTSMode":"host"}}`, "HostConfig.UTSMode"},
+		{`{"Image":"a","HostConfig":{"Annotations":{"io.containerd.runc.v2.group":"x"}}}`, "HostConfig.Annotations"},
 		{`{"Image":"a","HostConfig":{"BlkioWeight":10}}`, "HostConfig.BlkioWeight"},
 		{`{"Image":"a","HostConfig":{"Devices":[{"PathOnHost":"/dev/sda"}]}}`, "HostConfig.Devices"},
 		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"syslog"}}}`, "HostConfig.LogConfig.Type"},
@@ -130,7 +131,7 @@ func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 		{`{"Image":"a","HostConfig":{"KernelMemory":4096}}`, "HostConfig.KernelMemory"},
 		{`{"Image":"a","Frobnicate":1}`, "Frobnicate"},
 		{`{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"fd00::9"}}}}}`, "NetworkingConfig.EndpointsConfig.IPAMConfig.IPv6Address"},
-		{`{"Image":"a","HostConfig":{"NetworkMode":"container:web"}}`, "HostConfig.NetworkMode"},
+		{`{"Image":"a","HostConfig":{"NetworkMode":"ns:/proc/1/ns/net"}}`, "HostConfig.NetworkMode"},
 	} {
 		var req container.CreateRequest
 		if err := json.Unmarshal([]byte(tc.body), &req); err != nil {

@@ -55,9 +55,9 @@ func hostRules() []Rule {
 		Rule{Field: "HostConfig.ContainerIDFile", Verdict: Harmless, Why: "the client writes the file"},
 		Rule{Field: "HostConfig.LogConfig.Type", Verdict: Partly, Why: "the log drivers are json-file, local and none", Allow: oneOf("json-file", "local", "none")},
 		Rule{Field: "HostConfig.LogConfig.Config", Verdict: Partly, Why: "the options of json-file and local are max-size, max-file and compress=false", Allow: allowLogOptions},
-		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "every container has a machine of its own; name a network of the driver bridge, or none", Allow: allowNetworkMode},
+		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "a machine has a network of its own, never the host's; name a network of the driver bridge, none, or container:NAME, and publish ports", Allow: allowNetworkMode},
 		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
-		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre. are byre's own", Allow: allowAnnotations},
+		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre., and those that put containers into one sandbox, are byre's own", Allow: allowAnnotations},
 		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "a group is a number or a name of the image's, without a comma or colon", Allow: allowGroups},
 		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own, the mode is private", Allow: oneOf("private", "shareable")},
 		Rule{Field: "HostConfig.Cgroup", Verdict: Refused, Why: "every container has a machine of its own"},
@@ -169,7 +169,7 @@ func asString(v any) string {
 
 func allowNetworkMode(v any) bool {
 	mode, ok := v.(container.NetworkMode)
-	return ok && !mode.IsHost() && !mode.IsContainer() && !strings.HasPrefix(string(mode), "ns:")
+	return ok && !mode.IsHost() && !strings.HasPrefix(string(mode), "ns:")
 }
 
 func isMinusOne(v any) bool {
@@ -188,7 +188,7 @@ func allowLogOptions(v any) bool {
 func allowAnnotations(v any) bool {
 	annotations, ok := v.(map[string]string)
 	for name := range annotations {
-		ok = ok && !strings.HasPrefix(name, "dev.byre.")
+		ok = ok && !strings.HasPrefix(name, "dev.byre.") && name != "io.containerd.runc.v2.group" && name != "io.kubernetes.cri.sandbox-id"
 	}
 	return ok
 }

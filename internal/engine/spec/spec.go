@@ -34,6 +34,8 @@ type Container struct {
 	Mounts []Mount
 	// Network connects the machine.
 	Network shimapi.Network
+	// Group names the machine to run in; empty means one of its own.
+	Group string
 	// Seccomp is the filter of containers that have none of their own; nil
 	// means no filter.
 	Seccomp func(*specs.Spec) *specs.LinuxSeccomp
@@ -100,6 +102,12 @@ func withAnnotations(s *specs.Spec, c Container) error {
 	var err error
 	if s.Annotations, err = shimapi.Annotate(s.Annotations, shimapi.AnnotationNetwork, c.Network); err != nil {
 		return err
+	}
+	if c.Group != "" {
+		if s.Annotations == nil {
+			s.Annotations = map[string]string{}
+		}
+		s.Annotations[shimapi.AnnotationGroup] = c.Group
 	}
 	if c.Host.Init != nil && *c.Host.Init {
 		if s.Annotations, err = shimapi.Annotate(s.Annotations, shimapi.AnnotationInit, true); err != nil {

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+)
+
+// A container that joins another's network (--network container:NAME) runs in
+// that one's machine: the network is the machine's. The machine lives as long as
+// one of its containers; its network as long as the container that it was made
+// for.
+
+// completeJoin checks what a container asks for that is to join another's
+// network, whose names are then its own.
+func (e *Engine) completeJoin(rec *Record, cfg *network.NetworkingConfig) error {
+	target, err := e.containers.get(rec.Host.NetworkMode.ConnectedContainer())
+	if err != nil {
+		// Not found would have the client pull the image.
+		return invalid("cannot join network: %v", err)
+	}
+	conflict := ""
+	switch h := rec.Host; {
+	case len(h.PortBindings) > 0 || h.PublishAllPorts:
+		conflict = "port publishing"
+	case len(h.DNS) > 0 || len(h.DNSSearch) > 0 || len(h.DNSOptions) > 0:
+		conflict = "dns"
+	case len(h.ExtraHosts) > 0:
+		conflict = "custom host-to-IP mapping"
+	case cfg != nil && len(cfg.EndpointsConfig) > 0:
+		conflict = "settings of a network"
+	}
+	if conflict != "" {
+		return invalid("conflicting options: %s and the container type network mode", conflict)
+	}
+	rec.Host.NetworkMode = container.NetworkMode("container:" + target.id)
+	rec.Config.Hostname = target.snapshot().Config.Hostname
+	return nil
+}
+
+// group names the machine that a container is to run in, "" for one of its own.
+// The run is that of the container joined, nil if there is none.
+func (e *Engine) group(r Record) (string, *Container, *run, error) {
+	if !r.Host.NetworkMode.IsContainer() {
+		if e.hasJoined(r.ID) {
+			return newID(), nil, nil, nil
+		}
+		return "", nil, nil, nil
+	}
+	id := r.Host.NetworkMode.ConnectedContainer()
+	target, err := e.containers.get(id)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if target.id == r.ID {
+		return "", nil, nil, invalid("cannot join own network")
+	}
+	joined, err := target.running()
+	t := target.snapshot()
+	switch {
+	case t.State.Restarting:
+		return "", nil, nil, conflict("Container %s is restarting, wait until the container is running", t.ID)
+	case err != nil:
+		return "", nil, nil, errdefs.ErrConflict.WithMessage("cannot join network of a non running container: " + t.ID)
+	case t.Group != "":
+		return t.Group, target, joined, nil
+	}
+	return t.ID, target, joined, nil
+}
+
+// hasJoined says whether containers run that joined a container's network: they
+// may be in the machine of an earlier run of it.
+func (e *Engine) hasJoined(id string) bool {
+	for _, c := range e.containers.all() {
+		r := c.snapshot()
+		if _, err := c.running(); err == nil && r.Host.NetworkMode.ConnectedContainer() == id {
+			return true
+		}
+	}
+	return false
+}
+
+// stillJoined says whether a container that was joined is in the same run: if
+// not, the machine may be another than meant.
+func stillJoined(target *Container, joined *run) error {
+	if target == nil {
+		return nil
+	}
+	if now, err := target.running(); err != nil || now != joined {
+		return errdefs.ErrConflict.WithMessage("cannot join network of a non running container: " + target.id)
+	}
+	return nil
+}
