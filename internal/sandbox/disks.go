@@ -40,9 +40,11 @@ func (d *pluggedDisk) point() string {
 // containers use read-only is there once.
 type diskTable struct {
 	mu sync.Mutex
-	// byKey and next are guarded by mu.
+	// byKey, next and used are guarded by mu.
 	byKey map[diskKey]*pluggedDisk
 	next  int
+	// used is true when a disk has come that is to be trimmed.
+	used bool
 }
 
 // dirty tells whether an image that can be written is still mounted.
@@ -94,6 +96,9 @@ func (s *Sandbox) acquireDisk(ctx context.Context, path string, readOnly bool) (
 	}
 	d := &pluggedDisk{key: key, lun: lun, refs: 1}
 	s.disks.insert(d)
+	if !readOnly {
+		s.disks.noteUsed(path)
+	}
 	return d, nil
 }
 

@@ -113,7 +113,7 @@ func (s *Sandbox) grow(ctx context.Context, g *grower) {
 }
 
 // shrink takes back memory that the guest has had no use for, down to what the
-// machine started with.
+// machine started with, and what disks hold without use.
 func (s *Sandbox) shrink(ctx context.Context) {
 	tick := time.NewTicker(shrinkEvery)
 	defer tick.Stop()
@@ -126,6 +126,7 @@ func (s *Sandbox) shrink(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		s.trim(ctx)
 		have := s.machine.Memory()
 		if have <= s.base {
 			idle = 0

@@ -155,15 +155,6 @@ func (s *Sandbox) Memory(ctx context.Context) (*guestapi.MemoryResponse, error) 
 	return s.link.guest.Memory(ctx, &guestapi.MemoryRequest{})
 }
 
-// Trim gives unused blocks and caches back to the host.
-func (s *Sandbox) Trim(ctx context.Context, disks, memory bool) (uint64, error) {
-	r, err := s.link.guest.Trim(ctx, &guestapi.TrimRequest{Disks: disks, Memory: memory})
-	if err != nil {
-		return 0, fmt.Errorf("trim: %w", s.Explain(err))
-	}
-	return r.GetDiskBytes(), nil
-}
-
 // Containers lists the IDs of the sandbox's containers, sorted.
 func (s *Sandbox) Containers() []string {
 	s.mu.Lock()

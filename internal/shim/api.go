@@ -184,16 +184,3 @@ func (r *chunkReader) Read(b []byte) (int, error) {
 	r.rest = r.rest[n:]
 	return n, nil
 }
-
-// Trim gives unused blocks and caches of the machine back to the host.
-func (a *api) Trim(ctx context.Context, r *shimapi.TrimRequest) (*shimapi.TrimResponse, error) {
-	sb, err := a.s.claim.wait(ctx)
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	n, err := sb.Trim(ctx, r.GetDisks(), r.GetMemory())
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	return &shimapi.TrimResponse{DiskBytes: n}, nil
-}

@@ -1144,102 +1144,6 @@ func (x *Change) GetPath() []byte {
 	return nil
 }
 
-type TrimRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Disks         bool                   `protobuf:"varint,1,opt,name=disks,proto3" json:"disks,omitempty"`
-	Memory        bool                   `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TrimRequest) Reset() {
-	*x = TrimRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TrimRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TrimRequest) ProtoMessage() {}
-
-func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
-func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{19}
-}
-
-func (x *TrimRequest) GetDisks() bool {
-	if x != nil {
-		return x.Disks
-	}
-	return false
-}
-
-func (x *TrimRequest) GetMemory() bool {
-	if x != nil {
-		return x.Memory
-	}
-	return false
-}
-
-type TrimResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DiskBytes     uint64                 `protobuf:"varint,1,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TrimResponse) Reset() {
-	*x = TrimResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TrimResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TrimResponse) ProtoMessage() {}
-
-func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
-func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *TrimResponse) GetDiskBytes() uint64 {
-	if x != nil {
-		return x.DiskBytes
-	}
-	return 0
-}
-
 var File_shim_v1_shim_proto protoreflect.FileDescriptor
 
 const file_shim_v1_shim_proto_rawDesc = "" +
@@ -1323,13 +1227,7 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\achanges\x18\x01 \x03(\v2\x14.byre.shim.v1.ChangeR\achanges\"0\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\fR\x04path\";\n" +
-	"\vTrimRequest\x12\x14\n" +
-	"\x05disks\x18\x01 \x01(\bR\x05disks\x12\x16\n" +
-	"\x06memory\x18\x02 \x01(\bR\x06memory\"-\n" +
-	"\fTrimResponse\x12\x1d\n" +
-	"\n" +
-	"disk_bytes\x18\x01 \x01(\x04R\tdiskBytes2\x98\x05\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path2\xd9\x04\n" +
 	"\x04Shim\x12=\n" +
 	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12F\n" +
 	"\aConsole\x12\x1c.byre.shim.v1.ConsoleRequest\x1a\x1d.byre.shim.v1.ConsoleResponse\x12F\n" +
@@ -1338,8 +1236,7 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\vReadArchive\x12 .byre.shim.v1.ReadArchiveRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12U\n" +
 	"\fWriteArchive\x12\x1f.byre.shim.v1.WriteArchiveChunk\x1a\".byre.shim.v1.WriteArchiveResponse(\x01\x12G\n" +
 	"\bReadRoot\x12\x1d.byre.shim.v1.ReadRootRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12H\n" +
-	"\aChanges\x12\x1c.byre.shim.v1.ChangesRequest\x1a\x1d.byre.shim.v1.ChangesResponse0\x01\x12=\n" +
-	"\x04Trim\x12\x19.byre.shim.v1.TrimRequest\x1a\x1a.byre.shim.v1.TrimResponseB(Z&byre.dev/byre/internal/shimapi;shimapib\x06proto3"
+	"\aChanges\x12\x1c.byre.shim.v1.ChangesRequest\x1a\x1d.byre.shim.v1.ChangesResponse0\x01B(Z&byre.dev/byre/internal/shimapi;shimapib\x06proto3"
 
 var (
 	file_shim_v1_shim_proto_rawDescOnce sync.Once
@@ -1353,7 +1250,7 @@ func file_shim_v1_shim_proto_rawDescGZIP() []byte {
 	return file_shim_v1_shim_proto_rawDescData
 }
 
-var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_shim_v1_shim_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: byre.shim.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: byre.shim.v1.InfoResponse
@@ -1374,8 +1271,6 @@ var file_shim_v1_shim_proto_goTypes = []any{
 	(*ChangesRequest)(nil),       // 16: byre.shim.v1.ChangesRequest
 	(*ChangesResponse)(nil),      // 17: byre.shim.v1.ChangesResponse
 	(*Change)(nil),               // 18: byre.shim.v1.Change
-	(*TrimRequest)(nil),          // 19: byre.shim.v1.TrimRequest
-	(*TrimResponse)(nil),         // 20: byre.shim.v1.TrimResponse
 }
 var file_shim_v1_shim_proto_depIdxs = []int32{
 	2,  // 0: byre.shim.v1.InfoResponse.stages:type_name -> byre.shim.v1.Stage
@@ -1390,18 +1285,16 @@ var file_shim_v1_shim_proto_depIdxs = []int32{
 	13, // 9: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
 	15, // 10: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
 	16, // 11: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
-	19, // 12: byre.shim.v1.Shim.Trim:input_type -> byre.shim.v1.TrimRequest
-	1,  // 13: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
-	5,  // 14: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
-	7,  // 15: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
-	9,  // 16: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
-	11, // 17: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
-	14, // 18: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
-	11, // 19: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
-	17, // 20: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
-	20, // 21: byre.shim.v1.Shim.Trim:output_type -> byre.shim.v1.TrimResponse
-	13, // [13:22] is the sub-list for method output_type
-	4,  // [4:13] is the sub-list for method input_type
+	1,  // 12: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
+	5,  // 13: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
+	7,  // 14: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
+	9,  // 15: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
+	11, // 16: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
+	14, // 17: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
+	11, // 18: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
+	17, // 19: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
+	12, // [12:20] is the sub-list for method output_type
+	4,  // [4:12] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1418,7 +1311,7 @@ func file_shim_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_v1_shim_proto_rawDesc), len(file_shim_v1_shim_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

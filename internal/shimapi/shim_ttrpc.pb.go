@@ -16,7 +16,6 @@ type ShimService interface {
 	WriteArchive(context.Context, Shim_WriteArchiveServer) (*WriteArchiveResponse, error)
 	ReadRoot(context.Context, *ReadRootRequest, Shim_ReadRootServer) error
 	Changes(context.Context, *ChangesRequest, Shim_ChangesServer) error
-	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
 }
 
 type Shim_ReadArchiveServer interface {
@@ -106,13 +105,6 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				}
 				return svc.StatPath(ctx, &req)
 			},
-			"Trim": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
-				var req TrimRequest
-				if err := unmarshal(&req); err != nil {
-					return nil, err
-				}
-				return svc.Trim(ctx, &req)
-			},
 		},
 		Streams: map[string]ttrpc.Stream{
 			"ReadArchive": {
@@ -168,7 +160,6 @@ type ShimClient interface {
 	WriteArchive(context.Context) (Shim_WriteArchiveClient, error)
 	ReadRoot(context.Context, *ReadRootRequest) (Shim_ReadRootClient, error)
 	Changes(context.Context, *ChangesRequest) (Shim_ChangesClient, error)
-	Trim(context.Context, *TrimRequest) (*TrimResponse, error)
 }
 
 type shimClient struct {
@@ -335,12 +326,4 @@ func (x *shimChangesClient) Recv() (*ChangesResponse, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-func (c *shimClient) Trim(ctx context.Context, req *TrimRequest) (*TrimResponse, error) {
-	var resp TrimResponse
-	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Trim", req, &resp); err != nil {
-		return nil, err
-	}
-	return &resp, nil
 }
