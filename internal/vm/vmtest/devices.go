@@ -208,7 +208,7 @@ func (s *suite) memoryBack(t *testing.T) {
 	if s.cfg.HostMemory == nil {
 		testenv.Skip(t, testenv.Feature, "the host does not tell what a machine costs")
 	}
-	const size, piece = 300 << 20, 3 << 20
+	const size, piece = 150 << 20, 3 << 20
 	m := s.start(t, vm.Config{})
 	before := s.cfg.HostMemory(t, m.Machine)
 	if err := m.mount(t, &guestapi.Mount{
