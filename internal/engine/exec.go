@@ -310,5 +310,9 @@ func (e *Engine) Resize(ctx context.Context, ref string, height, width uint32) e
 	if _, err := c.running(); err != nil {
 		return err
 	}
-	return e.tasks.Resize(ctx, c.id, "", width, height)
+	if err := e.tasks.Resize(ctx, c.id, "", width, height); err != nil {
+		return err
+	}
+	e.publish(c, events.ActionResize, map[string]string{"height": fmt.Sprint(height), "width": fmt.Sprint(width)})
+	return nil
 }

@@ -154,6 +154,7 @@ func (e *Engine) clear(c *Container, run *run) {
 	if r.Attached != nil {
 		e.publishNetwork(events.ActionDisconnect, r.Attached.Network, r.ID)
 	}
+	e.publishVolumes(events.ActionUnmount, r)
 	e.execs.drop(c.id)
 	c.mu.Lock()
 	defer c.mu.Unlock()

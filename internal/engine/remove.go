@@ -179,5 +179,6 @@ func (e *Engine) Prune(ctx context.Context, f filter.Args) ([]string, uint64, er
 		removed = append(removed, r.ID)
 		freed += uint64(size)
 	}
+	e.publishPrune(events.ContainerEventType, freed)
 	return removed, freed, nil
 }

@@ -76,6 +76,7 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 	if attached != nil {
 		e.publishNetwork(events.ActionConnect, attached.Network, c.id)
 	}
+	e.publishVolumes(events.ActionMount, c.snapshot())
 	e.publish(c, events.ActionStart, nil)
 	c.log.Info("container started", "took", t.total(), "stages", t.stages())
 	return nil

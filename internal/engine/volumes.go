@@ -63,5 +63,6 @@ func (e *Engine) PruneVolumes(f filter.Args) (removed []string, freed uint64, er
 		removed = append(removed, v.Name)
 		freed += uint64(size)
 	}
+	e.publishPrune(events.VolumeEventType, freed)
 	return removed, freed, nil
 }

@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
 	"byre.dev/byre/internal/engine/spec"
@@ -96,4 +98,24 @@ func (e *Engine) holdAgain(r Record) {
 			}
 		}
 	}
+}
+
+// publishVolumes sends an event for every volume that a container mounts.
+func (e *Engine) publishVolumes(action events.Action, r Record) {
+	for _, m := range r.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		attributes := map[string]string{"container": r.ID, "driver": "local"}
+		if action == events.ActionMount {
+			attributes["destination"], attributes["propagation"] = m.Destination, ""
+			attributes["read/write"] = strconv.FormatBool(!m.ReadOnly)
+		}
+		e.Events.Publish(events.VolumeEventType, action, m.Name, attributes)
+	}
+}
+
+// publishPrune says how much a removal of everything unused set free.
+func (e *Engine) publishPrune(kind events.Type, freed uint64) {
+	e.Events.Publish(kind, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(freed, 10)})
 }
