@@ -147,12 +147,13 @@ func (d *disks) unplug(ctx context.Context, lun uint32) error {
 func unplugDevice(ctx context.Context, m *monitor, id string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, unplugLimit, errors.New("the guest does not let go of the device"))
 	defer cancel()
-	gone := m.expect(func(e event) bool {
+	gone, forget := m.expect(func(e event) bool {
 		var data struct {
 			Device string `json:"device"`
 		}
 		return e.Name == "DEVICE_DELETED" && json.Unmarshal(e.Data, &data) == nil && data.Device == id
 	})
+	defer forget()
 	if err := m.run(ctx, "device_del", deviceID{id}, nil); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -156,13 +157,17 @@ func (m *monitor) wake(e event) {
 }
 
 // expect registers interest in the next event that matches; the channel is
-// closed when it comes.
-func (m *monitor) expect(match func(event) bool) <-chan struct{} {
+// closed when it comes. The caller calls forget once it no longer waits.
+func (m *monitor) expect(match func(event) bool) (got <-chan struct{}, forget func()) {
 	w := &waiter{match: match, got: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.waiters = append(m.waiters, w)
-	return w.got
+	return w.got, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.waiters = slices.DeleteFunc(m.waiters, func(other *waiter) bool { return other == w })
+	}
 }
 
 // run executes a command and decodes what it returns into out, which may be

@@ -31,6 +31,8 @@ type peer struct {
 	refuse string
 	// silent names a command that is not answered, guarded by mu.
 	silent string
+	// keep has the guest not let go of devices, guarded by mu.
+	keep bool
 }
 
 func (p *peer) serve() {
@@ -60,6 +62,9 @@ func (p *peer) answer(command string, id uint64, device string) {
 		fmt.Fprintf(p.conn, `{"error": {"class": "GenericError", "desc": "no %s today"}, "id": %d}`+"\n", command, id)
 		return
 	case "device_del":
+		if p.keep {
+			break
+		}
 		fmt.Fprintf(p.conn, `{"event": "DEVICE_DELETED", "data": {"device": "another"}}`+"\n")
 		fmt.Fprintf(p.conn, `{"event": "DEVICE_DELETED", "data": {"device": %q}}`+"\n", device)
 	}
@@ -199,6 +204,25 @@ func TestPortsThatGoLeaveNothing(t *testing.T) {
 	}
 	if err := p.remove(t.Context(), "share"); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("removing it again: %v", err)
+	}
+}
+
+func TestADeviceThatTheGuestKeepsIsGivenUp(t *testing.T) {
+	m, p := monitored(t)
+	p.mu.Lock()
+	p.keep = true
+	p.mu.Unlock()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := unplugDevice(ctx, m, "lun7"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("err = %v", err)
+		}
+		cancel()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := len(m.waiters); n != 0 {
+		t.Errorf("%d waits are remembered", n)
 	}
 }
 
