@@ -72,11 +72,16 @@ var serverWork = []struct {
 }{
 	{"walk, getattr, clunk, one at a time", requests(1), perSecond},
 	{"walk, getattr, clunk, 64 in flight", requests(64), perSecond},
-	{"read 1 MiB from the page cache", func(b *p9client.Batch) (int, error) { return 1 << 20, p9test.Read1M(b) }, gigabytesPerSecond},
+	{"read 1 MiB from the page cache, one at a time", reads(1), gigabytesPerSecond},
+	{"read 1 MiB from the page cache, 8 in flight", reads(8), gigabytesPerSecond},
 }
 
 func requests(depth int) func(*p9client.Batch) (int, error) {
 	return func(b *p9client.Batch) (int, error) { return p9test.WalkGetattrClunk(b, "file", 1<<10, depth) }
+}
+
+func reads(depth int) func(*p9client.Batch) (int, error) {
+	return func(b *p9client.Batch) (int, error) { return depth << 20, p9test.Read1M(b, depth) }
 }
 
 func perSecond(n float64) string          { return fmt.Sprintf("%.0f/s", n) }

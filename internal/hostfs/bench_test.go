@@ -65,7 +65,7 @@ func BenchmarkRead1M(b *testing.B) {
 	}
 	b.SetBytes(1 << 20)
 	for b.Loop() {
-		if err := p9test.Read1M(w); err != nil {
+		if err := p9test.Read1M(w, 1); err != nil {
 			b.Fatal(err)
 		}
 	}

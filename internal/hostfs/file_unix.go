@@ -26,6 +26,8 @@ type file struct {
 	uncached bool
 	// waits says that the file system cannot tell whether a read would wait.
 	waits atomic.Bool
+	// copies says that contents cannot be streamed.
+	copies atomic.Bool
 
 	mu sync.Mutex
 	// dir is guarded by mu.

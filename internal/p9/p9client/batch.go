@@ -19,9 +19,18 @@ type Batch struct {
 	in   []byte
 	have int
 	// last is the first bytes of the last reply's body.
-	last  []byte
+	last []byte
+	// sink takes what of large replies is not kept.
+	sink  []byte
 	msize uint32
 }
+
+const (
+	// lastSize is how much of a reply is looked at.
+	lastSize = 64
+	// sinkSize is the size from which a read's reply is not kept.
+	sinkSize = 256 << 10
+)
 
 // NewBatch begins a session on conn, which stays the caller's, and attaches
 // to aname as fid 0, for a numeric user.
@@ -59,8 +68,10 @@ func (b *Batch) Exchange(n int) error {
 	at := 0
 	for ; n > 0; n-- {
 		for !b.whole(at) {
-			b.have = copy(b.in, b.in[at:b.have])
-			at = 0
+			if at > 0 {
+				b.have = copy(b.in, b.in[at:b.have])
+				at = 0
+			}
 			m, err := b.conn.Read(b.in[b.have:])
 			if err != nil {
 				return err
@@ -71,18 +82,43 @@ func (b *Batch) Exchange(n int) error {
 		if err != nil {
 			return err
 		}
-		at += size
+		if at += size; at > b.have {
+			if err := b.discard(at - b.have); err != nil {
+				return err
+			}
+			at, b.have = 0, 0
+		}
 	}
 	b.have = copy(b.in, b.in[at:b.have])
 	return nil
 }
 
-// whole says whether the frame at an offset is there, or can never be.
+// discard reads what is left of a large reply. Its bytes are taken and not
+// kept, so that what is measured is the server.
+func (b *Batch) discard(n int) error {
+	if b.sink == nil {
+		b.sink = make([]byte, sinkSize)
+	}
+	for n > 0 {
+		m, err := b.conn.Read(b.sink[:min(n, len(b.sink))])
+		if err != nil {
+			return err
+		}
+		n -= m
+	}
+	return nil
+}
+
+// whole says whether as much of the frame at an offset is there as is looked
+// at, or it can never be.
 func (b *Batch) whole(at int) bool {
 	if b.have-at < p9.HeaderSize {
 		return false
 	}
-	size, _, _ := p9.Header(b.in[at:])
+	size, typ, _ := p9.Header(b.in[at:])
+	if typ == p9.TypeRread && size >= sinkSize {
+		return b.have-at >= lastSize
+	}
 	return uint64(size) <= uint64(b.have-at) || uint64(size) > uint64(len(b.in))
 }
 
@@ -91,7 +127,7 @@ func (b *Batch) check(at int) (int, error) {
 	if size < p9.HeaderSize || uint64(size) > uint64(len(b.in)) {
 		return 0, errors.New("reply of an impossible size")
 	}
-	b.last = append(b.last[:0], b.in[at+p9.HeaderSize:at+min(int(size), 64)]...)
+	b.last = append(b.last[:0], b.in[at+p9.HeaderSize:at+min(int(size), lastSize)]...)
 	if typ != p9.TypeRlerror {
 		return int(size), nil
 	}

@@ -3,6 +3,8 @@
 package p9srv
 
 import (
+	"io"
+
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 )
@@ -83,16 +85,39 @@ func (c *conn) open1(num uint32) (*fid, File, linux.OpenFlags, linux.Errno) {
 // read answers r, a Tread, from a pooled buffer.
 func (c *conn) read(r *request, m *p9.Tread) {
 	n := int(min(m.Count, c.msize-p9.ReadHeaderSize))
+	if f, file, flags, e := c.open1(m.FID); e == 0 {
+		defer f.put()
+		if b, ok := c.stream(file, flags, r.tag, n, m.Offset); ok {
+			c.out.finish(r, nil, b)
+			return
+		}
+	}
 	buf := c.buffer(p9.ReadHeaderSize + n)
 	defer c.recycle(buf)
 	n, e := c.readInto(m, (*buf)[p9.ReadHeaderSize:])
 	if e != 0 {
-		c.out.finish(r, &p9.Rlerror{Ecode: e}, nil)
+		c.out.finish(r, &p9.Rlerror{Ecode: e}, bulk{})
 		return
 	}
 	frame := (*buf)[:p9.ReadHeaderSize+n]
 	p9.PutReadHeader(frame, r.tag, n)
-	c.out.finish(r, nil, frame)
+	c.out.finish(r, nil, bulk{frame: frame})
+}
+
+// stream returns a reply to a read that takes the contents from where they
+// are, if there can be one.
+func (c *conn) stream(file File, flags linux.OpenFlags, tag uint16, n int, offset uint64) (bulk, bool) {
+	s, ok := file.(Streamer)
+	if !ok || !flags.Reads() || n < directSize || offset > 1<<63-1-uint64(n) {
+		return bulk{}, false
+	}
+	off := int64(offset)
+	if n = s.Streamable(c.rwc, n, off); n < directSize {
+		return bulk{}, false
+	}
+	b := bulk{frame: make([]byte, p9.ReadHeaderSize), stream: func(w io.Writer) error { return s.Stream(w, n, off) }}
+	p9.PutReadHeader(b.frame, tag, n)
+	return b, true
 }
 
 // readNow answers a Tread on the reader's goroutine if the data is in memory
@@ -109,6 +134,10 @@ func (c *conn) readNow(tag uint16, body []byte) bool {
 	}
 	defer f.put()
 	n := int(min(m.Count, c.msize-p9.ReadHeaderSize))
+	if b, ok := c.stream(file, flags, tag, n, m.Offset); ok {
+		c.out.replyBulk(b)
+		return true
+	}
 	nowait, ok := file.(NowaitReader)
 	if !ok || !flags.Reads() || n == 0 || m.Offset > 1<<63-1-uint64(n) {
 		return false
@@ -120,7 +149,7 @@ func (c *conn) readNow(tag uint16, body []byte) bool {
 	}
 	frame := (*buf)[:p9.ReadHeaderSize+n]
 	p9.PutReadHeader(frame, tag, n)
-	c.out.replyFrame(frame)
+	c.out.replyBulk(bulk{frame: frame})
 	return true
 }
 

@@ -106,7 +106,7 @@ func (t *lockTable) admitLocked() []*waiter {
 // answer tells waiters, which wait no more, what became of them.
 func answer(list []*waiter, status uint8) {
 	for _, w := range list {
-		w.conn.out.finish(w.req, &p9.Rlock{Status: status}, nil)
+		w.conn.out.finish(w.req, &p9.Rlock{Status: status}, bulk{})
 		w.done()
 	}
 }

@@ -3,6 +3,8 @@
 package p9srv
 
 import (
+	"io"
+
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 )
@@ -116,4 +118,17 @@ type Shared interface {
 	// for writing when this was opened. The client is then told not to cache
 	// what it reads and writes by this file. Quick.
 	WrittenElsewhere() bool
+}
+
+// Streamer is a File that can write its contents to a stream by itself, so
+// that they need not be copied into a buffer first.
+type Streamer interface {
+	// Streamable says how many bytes of a read of n at off are in memory and
+	// can be written to w without one: 0 if that is not to be had or would not
+	// pay. Quick.
+	Streamable(w io.Writer, n int, off int64) int
+	// Stream writes n bytes at off to w, for which Streamable has just spoken.
+	// What the file has lost meanwhile is written as zeros; an error means
+	// that less was written. It waits for w.
+	Stream(w io.Writer, n int, off int64) error
 }

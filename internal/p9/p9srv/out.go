@@ -48,19 +48,31 @@ func (o *output) reply(tag uint16, m p9.Message) {
 	o.mu.Unlock()
 }
 
-// replyFrame is reply for a whole frame, which the caller may use again.
-func (o *output) replyFrame(frame []byte) {
+// bulk is a reply in a buffer of its own.
+type bulk struct {
+	// frame is the whole reply, or what comes before the stream.
+	frame []byte
+	// stream, if not nil, writes the rest of the reply.
+	stream func(io.Writer) error
+}
+
+// direct says whether the reply is written from where it is instead of being
+// collected.
+func (b bulk) direct() bool { return b.stream != nil || len(b.frame) >= directSize }
+
+// replyBulk is reply for a reply in a buffer, which the caller may use again.
+func (o *output) replyBulk(b bulk) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(frame) < directSize {
+	if !b.direct() {
 		o.waitLocked()
-		o.pending = append(o.pending, frame...)
+		o.pending = append(o.pending, b.frame...)
 		return
 	}
 	for o.writing {
 		o.room.Wait()
 	}
-	o.writeLocked(frame, nil)
+	o.writeLocked(b, nil)
 }
 
 // waitLocked waits until there is room for another reply, writing itself if
@@ -70,33 +82,33 @@ func (o *output) waitLocked() {
 		if o.writing {
 			o.room.Wait()
 		} else {
-			o.writeLocked(nil, nil)
+			o.writeLocked(bulk{}, nil)
 		}
 	}
 }
 
 // finish adds the reply to r, takes r out of the table and answers those who
 // wanted it flushed, in that order; then it sees to it that all is written.
-// frame, if not nil, is the whole reply in a buffer of its own.
-func (o *output) finish(r *request, m p9.Message, frame []byte) {
+// b, if it is one, is the reply instead of m.
+func (o *output) finish(r *request, m p9.Message, b bulk) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(frame) >= directSize {
+	if b.direct() {
 		for o.writing {
 			o.room.Wait()
 		}
-		o.writeLocked(frame, r)
+		o.writeLocked(b, r)
 		return
 	}
 	o.waitLocked()
-	if frame != nil {
-		o.pending = append(o.pending, frame...)
+	if b.frame != nil {
+		o.pending = append(o.pending, b.frame...)
 	} else {
 		o.pending = p9.AppendFrame(o.pending, r.tag, m)
 	}
 	o.forgetLocked(r)
 	if !o.writing {
-		o.writeLocked(nil, nil)
+		o.writeLocked(bulk{}, nil)
 	}
 }
 
@@ -115,24 +127,30 @@ func (o *output) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.writing {
-		o.writeLocked(nil, nil)
+		o.writeLocked(bulk{}, nil)
 	}
 }
 
-// writeLocked writes what is pending, then direct, which is the reply to r if
-// that is not nil,
-// then what has come up meanwhile until there is nothing left. mu is not held
-// during the writes, so r must be forgotten before the first.
-func (o *output) writeLocked(direct []byte, r *request) {
+// writeLocked writes what is pending, then direct, if there is one, which is
+// the reply to r if that is not nil, then what has come up meanwhile until
+// there is nothing left. mu is not held during the writes, so r must be
+// forgotten before the first.
+func (o *output) writeLocked(direct bulk, r *request) {
 	o.writing = true
-	for o.err == nil && (len(o.pending) > 0 || direct != nil) {
+	for o.err == nil && (len(o.pending) > 0 || direct.frame != nil) {
 		batch, last := o.pending, direct
-		o.pending, o.spare, direct = o.spare[:0], nil, nil
-		if last != nil && r != nil {
+		o.pending, o.spare, direct = o.spare[:0], nil, bulk{}
+		if last.frame != nil && r != nil {
 			o.forgetLocked(r)
 		}
+		if last.stream != nil {
+			batch, last.frame = append(batch, last.frame...), nil
+		}
 		o.mu.Unlock()
-		err := writeAll(o.w, batch, last)
+		err := writeAll(o.w, batch, last.frame)
+		if err == nil && last.stream != nil {
+			err = last.stream(o.w)
+		}
 		o.mu.Lock()
 		if cap(batch) <= 2*maxPending {
 			o.spare = batch[:0]

@@ -117,7 +117,7 @@ func (c *conn) answer(r *request) {
 		c.read(r, m)
 		return
 	}
-	c.out.finish(r, c.slowly(r.msg), nil)
+	c.out.finish(r, c.slowly(r.msg), bulk{})
 }
 
 // flush answers a Tflush: at once if the old request is answered, unknown or

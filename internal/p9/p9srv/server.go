@@ -33,6 +33,9 @@ const (
 	DefaultMaxFIDs = 1 << 20
 )
 
+// sendBuffer is asked of the system for what is sent and not yet read.
+const sendBuffer = 2 << 20
+
 // Attach is what a Tattach asks for.
 type Attach struct {
 	// Uname and Aname are what the client says, to be believed in nothing.
@@ -71,6 +74,11 @@ type Server struct {
 // locks of the connection are dropped and its goroutines are gone. The end of
 // the stream is no error.
 func (s *Server) Serve(ctx context.Context, conn io.ReadWriteCloser) error {
+	if b, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
+		// With room for a large reply the client reads while the next is
+		// written. Less is a matter of speed alone.
+		_ = b.SetWriteBuffer(sendBuffer)
+	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	c := newConn(s, conn)
 	err := c.serve()

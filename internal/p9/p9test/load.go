@@ -37,15 +37,17 @@ func OpenForReading(b *p9client.Batch, name string) error {
 	return b.Exchange(1)
 }
 
-// Read1M reads the first mebibyte of the open file, in as few messages as the
-// session allows, all at once.
-func Read1M(b *p9client.Batch) error {
+// Read1M reads the first mebibyte of the open file, depth times, in as few
+// messages as the session allows, all at once.
+func Read1M(b *p9client.Batch, depth int) error {
 	const size = 1 << 20
 	step := min(b.Msize()-p9.IOHeaderSize, size)
 	n := 0
-	for off := uint32(0); off < size; off += step {
-		b.Add(uint16(n), &p9.Tread{FID: 1, Offset: uint64(off), Count: min(step, size-off)})
-		n++
+	for range depth {
+		for off := uint32(0); off < size; off += step {
+			b.Add(uint16(n), &p9.Tread{FID: 1, Offset: uint64(off), Count: min(step, size-off)})
+			n++
+		}
 	}
 	return b.Exchange(n)
 }
