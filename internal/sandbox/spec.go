@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -220,6 +221,10 @@ func ConvertProcess(p *specs.Process) (dropped []string, err error) {
 	return dropped, nil
 }
 
+// processNamespace are namespaces that engines name for containers that join
+// another's network. Those made for a container itself have a name of their own.
+var processNamespace = regexp.MustCompile(`^/proc/[0-9]+/`)
+
 // namespaces leaves out the network namespace, since the container uses the
 // machine's, and refuses namespaces of the host.
 func (c *converter) namespaces() error {
@@ -228,6 +233,9 @@ func (c *converter) namespaces() error {
 	for _, ns := range c.spec.Linux.Namespaces {
 		have[ns.Type] = true
 		if ns.Type == specs.NetworkNamespace {
+			if processNamespace.MatchString(ns.Path) {
+				return refuse("linux.namespaces", "network namespace %s is another process's: a machine cannot join it", ns.Path)
+			}
 			if ns.Path != "" {
 				c.drop("linux.namespaces: network namespace %s is of the host, the machine has a network of its own", ns.Path)
 			}

@@ -134,6 +134,7 @@ func TestOptionsThatNoMachineHasAreRefusedByName(t *testing.T) {
 		{`type "nfs"`, func(s *specs.Spec) { s.Mounts = append(s.Mounts, specs.Mount{Destination: "/n", Type: "nfs"}) }},
 		{"pid namespace /proc/1/ns/pid", namespace(0, "/proc/1/ns/pid")},
 		{"pid namespace of the host", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] }},
+		{"network namespace /proc/7/ns/net", namespace(4, "/proc/7/ns/net")},
 		{"leave the host's network out", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:4] }},
 		{"apparmorProfile", func(s *specs.Spec) { s.Process.ApparmorProfile = "mine" }},
 		{"hooks.poststop", func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/x"}}} }},

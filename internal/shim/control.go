@@ -257,28 +257,15 @@ func (s *Service) Stats(ctx context.Context, r *taskapi.StatsRequest) (resp *tas
 	return resp, err
 }
 
-// maxPids bounds what the guest may answer.
-const maxPids = 1 << 16
-
-// Pids lists the container's processes with their pids in the guest. A
-// container that has ended and is not deleted yet keeps its first process, like
-// a zombie: a daemon that comes back takes a shim without processes for a
-// leftover and would lose the exit code.
-func (s *Service) Pids(ctx context.Context, r *taskapi.PidsRequest) (resp *taskapi.PidsResponse, err error) {
+// Pids lists the container's processes as the host has them, which is the one
+// that carries the machine: engines look the pids up on the host (docker top),
+// where pids of the guest are those of strangers. It is there until the
+// container is deleted, like a zombie: a daemon that comes back takes a shim
+// without processes for a leftover and would lose the exit code.
+func (s *Service) Pids(_ context.Context, r *taskapi.PidsRequest) (*taskapi.PidsResponse, error) {
 	_, p, err := s.find(r.GetID(), "")
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	if p.current() == task.Status_STOPPED {
-		return &taskapi.PidsResponse{Processes: []*task.ProcessInfo{{Pid: p.state().GetPid()}}}, nil
-	}
-	_, err = s.forward(ctx, func(g taskapi.TTRPCTaskService) error {
-		var err error
-		resp, err = g.Pids(ctx, r)
-		return err
-	})
-	if err == nil && len(resp.GetProcesses()) > maxPids {
-		resp.Processes = resp.Processes[:maxPids]
-	}
-	return resp, err
+	return &taskapi.PidsResponse{Processes: []*task.ProcessInfo{{Pid: p.state().GetPid()}}}, nil
 }

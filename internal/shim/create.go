@@ -69,7 +69,11 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	p := newProcess(r.GetID(), "", r.GetBundle(), stdio{
 		Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(), Terminal: r.GetTerminal(),
 	})
-	c := &container{init: p, execs: map[string]*process{}}
+	links, err := countLinks(s.claim.pid(sb))
+	if err != nil {
+		return nil, err
+	}
+	c := &container{init: p, execs: map[string]*process{}, links: links}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.undo())

@@ -27,6 +27,8 @@ type container struct {
 	box  *sandbox.Container
 	// rootfs undoes what the host mounted for it; nil for nothing.
 	rootfs func() error
+	// links is countLinks when it was created.
+	links int
 
 	mu sync.Mutex
 	// execs is guarded by mu.
@@ -107,9 +109,9 @@ func (s *Service) guest(ctx context.Context) (taskapi.TTRPCTaskService, error) {
 
 // Start starts a container's first process or an exec.
 func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.StartResponse, error) {
-	_, p, err := s.find(r.GetID(), r.GetExecID())
+	c, p, err := s.find(r.GetID(), r.GetExecID())
 	if err == nil && r.GetExecID() == "" {
-		err = s.startInit(ctx, p)
+		err = s.startInit(ctx, c)
 	} else if err == nil {
 		err = s.startExec(ctx, p)
 	}
@@ -119,7 +121,8 @@ func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.
 	return &taskapi.StartResponse{Pid: p.state().GetPid()}, nil
 }
 
-func (s *Service) startInit(ctx context.Context, p *process) error {
+func (s *Service) startInit(ctx context.Context, c *container) error {
+	p := c.init
 	sb, err := s.claim.wait(ctx)
 	if err != nil {
 		return err
@@ -131,6 +134,9 @@ func (s *Service) startInit(ctx context.Context, p *process) error {
 	}()
 	if status := p.current(); status != task.Status_CREATED {
 		return fmt.Errorf("process %s is %s, not created: %w", p.name(), statusWord(status), errdefs.ErrFailedPrecondition)
+	}
+	if err := s.plugged(p, c.links); err != nil {
+		return err
 	}
 	if err := s.feed(sb, p, p.takeStreams()); err != nil {
 		return err

@@ -67,6 +67,29 @@ func newPrivateSwitch(bundle, id, hostname string, log *slog.Logger) (_ *private
 	return p, nil
 }
 
+// dockerNamespace is containerd's namespace of dockerd. It plugs links into the
+// network namespace of a created process before it starts it, and none for
+// `--network none`, of which the specification says nothing.
+const dockerNamespace = "moby"
+
+// plugged ends the private network of a container about to start if its engine
+// plugs links and plugged none: before says how many there were at its creation.
+// A machine that byre connects has no private network.
+func (s *Service) plugged(p *process, before int) error {
+	if s.namespace != dockerNamespace || s.claim.private == nil || before < 0 {
+		return nil
+	}
+	now, err := countLinks(p.state().GetPid())
+	if err != nil || now > before {
+		return err
+	}
+	s.log.Debug("no network was plugged: the machine's own ends", "task", p.container)
+	if err := s.claim.private.sw.Close(); err != nil {
+		return fmt.Errorf("end private network: %w", err)
+	}
+	return nil
+}
+
 // close ends the switch; a nil one has nothing to end.
 func (p *privateSwitch) close() error {
 	if p == nil {

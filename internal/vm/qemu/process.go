@@ -108,9 +108,11 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 	cmd.Stderr = p.stderr
 	// Fewer malloc arenas: each costs a machine memory that it keeps.
 	cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=1")
-	var prepare func() error
+	prepare := leaveNetwork
 	if l.discards != nil {
-		p.discards, prepare = l.discards, l.discards.install
+		p.discards = l.discards
+		// The filter comes last, since it gives up privileges.
+		prepare = func() error { return errors.Join(leaveNetwork(), l.discards.install()) }
 	}
 	if p.proc, err = hostproc.StartAfter(prepare, cmd); err != nil {
 		return nil, startError(l.binary, err)
