@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package foreign runs the shim under an engine that knows nothing of byre: a
-// containerd of the test's own, driven by ctr. Both are built from the module
-// that containerd/go.mod pins, which is not the project's own because no program
-// of it needs all that they need.
+// Package foreign runs the shim under engines that know nothing of byre: a
+// containerd of the test's own, driven by ctr, and a dockerd on it. Each is built
+// from a module that only pins it (containerd/go.mod, dockerd/go.mod), not the
+// project's own, because no program of it needs all that they need.
 package foreign
