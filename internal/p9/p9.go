@@ -95,8 +95,12 @@ const (
 	AttrDataVersion
 	// AttrBasic is what stat(2) tells.
 	AttrBasic uint64 = 0x7ff
-	// AttrAll is every bit there is.
+	// AttrAll is every bit that 9P2000.L has.
 	AttrAll uint64 = 0x3fff
+	// AttrNoACL is a bit of our own (kernel/patches/0011): a patched Linux asks
+	// with it whether a file has POSIX access lists, and the answer's bit says
+	// that it has none. Other clients never ask.
+	AttrNoACL uint64 = 1 << 32
 )
 
 // Bits of Tsetattr's valid. A time without its Set bit means the server's

@@ -6,7 +6,11 @@ package guest_test
 
 import (
 	"context"
+	"encoding/binary"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,6 +33,8 @@ type shared struct {
 	*guesttest.Machine
 	// asked counts requests for the attribute security.capability.
 	asked atomic.Int64
+	// walked counts requests for attributes.
+	walked atomic.Int64
 }
 
 // TestSharesOfBothCacheModes runs all its cases in one machine.
@@ -53,13 +59,14 @@ func TestSharesOfBothCacheModes(t *testing.T) {
 	locks := new(p9srv.Locks)
 	serve := func(name string, root p9srv.Node) {
 		srv := &p9srv.Server{Root: watched{Node: root, asked: &m.asked}, Locks: locks}
-		conn := m.SharePort(name)
+		conn := &frames{Conn: m.SharePort(name), typ: p9.TypeTxattrwalk, seen: &m.walked}
 		wg.Go(func() { srv.Serve(context.WithoutCancel(t.Context()), conn) })
 		t.Cleanup(func() { conn.Close() })
 	}
 	serve("polled", memfs.New().Root())
 	for _, cache := range []string{"loose", "none"} {
 		root := memfs.New().Root()
+		makeFiles(t, root)
 		for _, name := range []string{cache, cache + "2"} {
 			serve(name, root)
 			mounts = append(mounts, shareMount(name, cache))
@@ -71,6 +78,7 @@ func TestSharesOfBothCacheModes(t *testing.T) {
 	t.Run("a port that is polled serves all the same", func(t *testing.T) { portIsPolled(t, m) })
 	for _, cache := range []string{"loose", "none"} {
 		t.Run("cache="+cache, func(t *testing.T) {
+			t.Run("files without access lists are not asked for them", func(t *testing.T) { listFiles(t, m, cache) })
 			t.Run("writing asks for capabilities once", func(t *testing.T) { writeOften(t, m, cache) })
 			t.Run("the contract is kept", func(t *testing.T) { keepContract(t, m, cache) })
 		})
@@ -108,6 +116,73 @@ func writeOften(t *testing.T, m *shared, cache string) {
 	if asked > 5 {
 		t.Errorf("asked for security.capability %d times in 500 writes", asked)
 	}
+}
+
+// manyFiles is in every share before the guest has it.
+const manyFiles = 100
+
+func makeFiles(t *testing.T, root p9srv.Node) {
+	t.Helper()
+	if _, e := root.Mkdir("many", 0o755, p9srv.Owner{}); e != 0 {
+		t.Fatal(e)
+	}
+	dir, e := root.Walk("many")
+	for i := 0; i < manyFiles && e == 0; i++ {
+		_, _, e = dir.Create(strconv.Itoa(i), linux.OWronly, 0o644, p9srv.Owner{})
+	}
+	if e != 0 {
+		t.Fatal(e)
+	}
+}
+
+// listFiles has the guest meet files and counts the attributes it wants.
+func listFiles(t *testing.T, m *shared, cache string) {
+	id := "lister-" + cache
+	m.MountRoot(id)
+	spec := guesttest.Spec("ls", "-ln", "/here/many")
+	spec.Mounts = append(spec.Mounts, bindShare(cache, "/here"))
+	before := m.walked.Load()
+	p := m.Run(id, spec)
+	if code := p.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	out, errs := p.Delete()
+	if n := strings.Count(out, "\n"); n < manyFiles {
+		t.Errorf("%d lines; %s", n, errs)
+	}
+	if walked := m.walked.Load() - before; walked > 10 {
+		t.Errorf("%d requests for attributes of %d files that have none", walked, manyFiles)
+	}
+}
+
+// frames counts the messages of one type that are read from a connection.
+type frames struct {
+	net.Conn
+	typ  p9.Type
+	seen *atomic.Int64
+	// head holds what was read of the header of the next message, left the
+	// bytes that the present one has yet.
+	head []byte
+	left int
+}
+
+func (f *frames) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	for rest := b[:n]; len(rest) > 0; {
+		skip := min(f.left, len(rest))
+		rest, f.left = rest[skip:], f.left-skip
+		take := min(5-len(f.head), len(rest))
+		f.head, rest = append(f.head, rest[:take]...), rest[take:]
+		if len(f.head) < 5 {
+			break
+		}
+		if p9.Type(f.head[4]) == f.typ {
+			f.seen.Add(1)
+		}
+		f.left = int(binary.LittleEndian.Uint32(f.head)) - 5
+		f.head = f.head[:0]
+	}
+	return n, err
 }
 
 func bindShare(name, at string) specs.Mount {

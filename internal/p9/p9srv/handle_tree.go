@@ -91,7 +91,28 @@ func (c *conn) getattr(m *p9.Tgetattr) (p9.Message, linux.Errno) {
 	defer f.put()
 	r := &c.quick.getattr
 	r.Attr = p9.Attr{}
-	return r, node.Getattr(m.Mask, &r.Attr)
+	if e := node.Getattr(m.Mask&^p9.AttrNoACL, &r.Attr); e != 0 {
+		return r, e
+	}
+	if m.Mask&p9.AttrNoACL != 0 && !hasACL(node, r.Attr.Mode.IsDir()) {
+		r.Attr.Valid |= p9.AttrNoACL
+	}
+	return r, 0
+}
+
+// hasACL reports whether a file has POSIX access lists, or may have them.
+func hasACL(node Node, dir bool) bool {
+	names := []string{"system.posix_acl_access", "system.posix_acl_default"}
+	if !dir {
+		names = names[:1] // a list for new entries is a directory's
+	}
+	for _, name := range names {
+		_, e := node.Getxattr(name)
+		if e != linux.ENODATA && e != linux.EOPNOTSUPP && e != linux.ENOSYS {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *conn) setattr(m *p9.Tsetattr) linux.Errno {

@@ -252,3 +252,39 @@ func TestAttributesOfOneConnectionAreBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestGetattrTellsThatAFileHasNoAccessLists(t *testing.T) {
+	root := p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0)
+	if _, err := root.Mkdir("dir", 0o755, 0); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := root.Walk("dir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Version 2, then owner, group and others.
+	list := []byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255, 255, 255}
+	for _, step := range []struct {
+		what string
+		do   func() error
+		none bool
+	}{
+		{"new", func() error { return nil }, true},
+		{"with a list for new entries", func() error { return dir.Setxattr("system.posix_acl_default", list, 0) }, false},
+		{"without it again", func() error { return dir.Removexattr("system.posix_acl_default") }, true},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		a, err := dir.Getattr(p9.AttrBasic | p9.AttrNoACL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if none := a.Valid&p9.AttrNoACL != 0; none != step.none {
+			t.Errorf("%s: the answer says no lists: %v", step.what, none)
+		}
+	}
+	if a, err := dir.Getattr(p9.AttrAll); err != nil || a.Valid&p9.AttrNoACL != 0 {
+		t.Errorf("a client that did not ask was answered: %v", err)
+	}
+}

@@ -65,7 +65,7 @@ type Config struct {
 // DefaultCmdline is the kernel's command line: the parameters of
 // kernel/cmdline, which has the reason of each.
 const DefaultCmdline = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check swiotlb=noforce" +
-	" scsi_mod.scan=manual rcupdate.rcu_expedited=1 page_reporting.page_reporting_order=1"
+	" scsi_mod.scan=manual rcupdate.rcu_expedited=1 page_reporting.page_reporting_order=1 dummy.numdummies=0"
 
 // Driver starts machines on QEMU. It holds no resources between calls.
 type Driver struct {
