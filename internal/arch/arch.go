@@ -69,7 +69,7 @@ ctrd: snapshot lockfile shimapi
 engine: usernet shimapi watch disk
 dockerapi: engine
 daemon: ctrd engine dockerapi localsock lockfile home
-doctor: home localsock
+doctor: home localsock shimapi
 cli: localsock home
 arch:
 `

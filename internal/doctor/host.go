@@ -27,14 +27,17 @@ const (
 )
 
 // HostChecks returns the checks that every host shares: the state directory,
-// its space, memory, and the daemon.
+// its space, memory, the daemon, the shares in use and what the host tells of
+// changes to them.
 func HostChecks(dir home.Dir) []Check {
-	return []Check{
+	checks := []Check{
 		{Name: "state directory", Run: func(context.Context) Finding { return stateDirectory(dir) }},
 		{Name: "disk space", Run: func(context.Context) Finding { return diskSpace(dir) }},
 		{Name: "memory", Run: func(context.Context) Finding { return memory() }},
 		{Name: "daemon", Run: func(ctx context.Context) Finding { return daemon(ctx, dir) }},
+		{Name: "shares", Run: func(ctx context.Context) Finding { return shares(ctx, dir) }},
 	}
+	return append(checks, notifyChecks()...)
 }
 
 func stateDirectory(dir home.Dir) Finding {
