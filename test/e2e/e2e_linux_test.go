@@ -31,12 +31,16 @@ func TestMain(m *testing.M) {
 }
 
 func mainCode(m *testing.M) int {
+	code := 1
 	if err := setUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
+	} else {
+		code = m.Run()
+	}
+	if shared.root == "" {
+		return code
 	}
 	defer os.RemoveAll(shared.root)
-	code := m.Run()
 	if err := stopDaemon(shared.home); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: stop the shared daemon:", err)
 		code = 1
