@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -108,30 +110,56 @@ func (a *autostart) launch(ctx context.Context) error {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }() // the daemon outlives this process
-	return a.await(ctx, exited, logPath, offset)
+	return a.await(ctx, launched{cmd.Process.Pid, exited, logPath, offset})
 }
 
-func (a *autostart) await(ctx context.Context, exited <-chan error, logPath string, offset int64) error {
+// launched is a daemon that this command has started.
+type launched struct {
+	pid    int
+	exited <-chan error
+	// logPath is the daemon's log, offset where its own lines begin.
+	logPath string
+	offset  int64
+}
+
+// await returns when a daemon answers. When that is another command's, ours is
+// waited for until it has found the state directory taken: left alone it could
+// come to life when the other ends.
+func (a *autostart) await(ctx context.Context, d launched) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	slow := time.After(2 * time.Second)
 	for {
 		select {
-		case err := <-exited:
+		case err := <-d.exited:
 			if a.answers(ctx) {
 				return nil // another command's daemon won the race
 			}
-			return fmt.Errorf("the daemon ended while starting (%w); its log %s ends:\n%s", orExit(err), logPath, tail(logPath, offset))
+			return fmt.Errorf("the daemon ended while starting (%w); its log %s ends:\n%s", orExit(err), d.logPath, tail(d.logPath, d.offset))
 		case <-ctx.Done():
-			return fmt.Errorf("the daemon does not answer after %v (%w); its log %s ends:\n%s", startLimit, ctx.Err(), logPath, tail(logPath, offset))
+			return fmt.Errorf("the daemon does not answer after %v (%w); its log %s ends:\n%s", startLimit, ctx.Err(), d.logPath, tail(d.logPath, d.offset))
 		case <-slow:
 			fmt.Fprintln(a.progress, "byre: waiting for the daemon to open its stores …")
 		case <-tick.C:
-			if a.answers(ctx) {
+			if a.answers(ctx) && a.holder() == d.pid {
 				return nil
 			}
 		}
 	}
+}
+
+// holder is the process that has the state directory, 0 if that is not known. A
+// daemon is known before it answers.
+func (a *autostart) holder() int {
+	b, err := os.ReadFile(a.home.Path("daemon.pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return pid
 }
 
 func (a *autostart) answers(ctx context.Context) bool {

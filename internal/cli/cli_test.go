@@ -54,6 +54,13 @@ func daemon(mode string) int {
 		if b, _ := os.ReadFile(dir.Path("starts")); strings.Count(string(b), "\n") == 1 {
 			return home.ExitTaken
 		}
+	case "late":
+		time.Sleep(300 * time.Millisecond)
+		fmt.Fprintln(starts, "found it taken")
+		return home.ExitTaken
+	}
+	if err := os.WriteFile(dir.Path("daemon.pid"), fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		return 9
 	}
 	l, err := localsock.Listen(dir.Path("docker.sock"))
 	if err != nil {
@@ -152,6 +159,25 @@ func TestADaemonThatIsEndingIsWaitedFor(t *testing.T) {
 	c.Close()
 	if n := starts(t, dir); n != 2 || !strings.Contains(said.String(), "waiting for the daemon") {
 		t.Errorf("%d daemons were started; said %q", n, said.String())
+	}
+}
+
+func TestACommandStaysUntilTheDaemonThatItStartedInVainHasEnded(t *testing.T) {
+	t.Setenv(daemonMode, "late")
+	dir := newHome(t)
+	if err := os.WriteFile(dir.Path("daemon.pid"), []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := localsock.Listen(dir.Path("docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := (&autostart{home: dir, progress: io.Discard}).launch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(dir.Path("starts")); err != nil || !strings.Contains(string(b), "found it taken") {
+		t.Errorf("the command went on with its daemon still starting: %q, %v", b, err)
 	}
 }
 
