@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -141,25 +140,11 @@ func (a *autostart) await(ctx context.Context, d launched) error {
 		case <-slow:
 			fmt.Fprintln(a.progress, "byre: waiting for the daemon to open its stores …")
 		case <-tick.C:
-			if a.answers(ctx) && a.holder() == d.pid {
+			if a.answers(ctx) && a.home.Holder() == strconv.Itoa(d.pid) {
 				return nil
 			}
 		}
 	}
-}
-
-// holder is the process that has the state directory, 0 if that is not known. A
-// daemon is known before it answers.
-func (a *autostart) holder() int {
-	b, err := os.ReadFile(a.home.Path("daemon.pid"))
-	if err != nil {
-		return 0
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0
-	}
-	return pid
 }
 
 func (a *autostart) answers(ctx context.Context) bool {

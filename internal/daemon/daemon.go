@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"byre.dev/byre/internal/ctrd"
@@ -100,7 +99,7 @@ func closeInto(err *error, c io.Closer) { *err = errors.Join(*err, c.Close()) }
 func takeHome(dir home.Dir) (*lockfile.Lock, error) {
 	lock, err := lockfile.Try(dir.Path("daemon.lock"))
 	if errors.Is(err, lockfile.ErrHeld) {
-		return nil, &home.TakenError{Dir: dir, Process: holder(dir)}
+		return nil, &home.TakenError{Dir: dir, Process: dir.Holder()}
 	}
 	if err != nil {
 		return nil, err
@@ -109,14 +108,6 @@ func takeHome(dir home.Dir) (*lockfile.Lock, error) {
 		return nil, errors.Join(fmt.Errorf("write daemon.pid: %w", err), lock.Close())
 	}
 	return lock, nil
-}
-
-func holder(dir home.Dir) string {
-	b, err := os.ReadFile(dir.Path("daemon.pid"))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
 }
 
 func serve(ctx context.Context, cfg Config, handler http.Handler, ready func()) error {

@@ -73,6 +73,17 @@ func (d Dir) Path(names ...string) string {
 	return filepath.Join(append([]string{string(d)}, names...)...)
 }
 
+// Holder returns the process that was the last to become the directory's daemon,
+// in decimal as it wrote it into daemon.pid; "" if there was none. It is known
+// before that daemon answers.
+func (d Dir) Holder() string {
+	b, err := os.ReadFile(d.Path("daemon.pid"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
 // Prepare makes the directory if it is missing, readable by its owner alone,
 // and checks the layout's version.
 func (d Dir) Prepare() error {
