@@ -89,6 +89,11 @@ bench: all ## print the tables of docs/performance.md
 	@build/packages bench
 	@$(GO) run ./bench
 
+.PHONY: peer
+peer: all ## moby's own suites against byre and a dockerd, as root: docs/peer-results.md
+	@build/packages test
+	@$(GO) run ./test/peer $(PEER)
+
 .PHONY: generate
 generate: ## regenerate the ttrpc code from api/
 	@build/packages generate

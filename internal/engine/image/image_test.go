@@ -371,3 +371,38 @@ func TestSavedImageLoadsAgain(t *testing.T) {
 		t.Errorf("loaded image: %v, %v", again.ID(), err)
 	}
 }
+
+func TestAnImageOfAnotherPlatformIsLoadedAndKept(t *testing.T) {
+	w := newWorld(t)
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tarOf(t, "file"))), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg = cfg.DeepCopy()
+	cfg.OS, cfg.Architecture = "linux", "s390x"
+	if img, err = mutate.ConfigFile(img, cfg); err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag("foreign:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := tarball.Write(tag, img, &archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Load(w.ctx, &archive, func(jsonstream.Message) {}); err != nil {
+		t.Fatal(err)
+	}
+	if shown, err := w.Inspect(w.ctx, "foreign:v1"); err != nil || shown.Architecture != "s390x" {
+		t.Errorf("the image is %+v, %v", shown, err)
+	}
+}

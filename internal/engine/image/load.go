@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
@@ -37,7 +38,9 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) error 
 	}
 	loaded := 0
 	for _, m := range index.Manifests {
-		if m.Platform != nil && !s.matcher.Match(*m.Platform) || isAttestation(m) {
+		if isAttestation(m) || s.foreign(m) && slices.ContainsFunc(index.Manifests, func(o ocispec.Descriptor) bool {
+			return !s.foreign(o) && !isAttestation(o) && archiveName(o) == archiveName(m)
+		}) {
 			continue
 		}
 		if err := s.loadOne(ctx, m, progress); err != nil {
@@ -46,7 +49,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) error 
 		loaded++
 	}
 	if loaded == 0 {
-		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the archive holds no image for %s", platforms.Format(s.cfg.Platform)))
+		return errdefs.ErrInvalidArgument.WithMessage("the archive holds no image")
 	}
 	return nil
 }
@@ -81,20 +84,37 @@ func invalidArchive(err error) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the archive cannot be loaded, give a tar of \"docker save\" or an OCI layout: %v", err))
 }
 
-// loadOne unpacks an image of the archive and then names it.
+// foreign says that an image is for another platform than containers run on.
+func (s *Store) foreign(m ocispec.Descriptor) bool {
+	return m.Platform != nil && !s.matcher.Match(*m.Platform)
+}
+
+// archiveName is the name that an archive gives an image, "" if none.
+func archiveName(m ocispec.Descriptor) string {
+	if name := m.Annotations[images.AnnotationImageName]; name != "" {
+		return name
+	}
+	return m.Annotations[ocispec.AnnotationRefName]
+}
+
+// loadOne unpacks an image of the archive and then names it. One for another
+// platform is kept as it is: it can be shown, tagged, saved and pushed.
 func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, progress Progress) error {
-	handler := images.SetChildrenLabels(s.content(), images.FilterPlatforms(images.ChildrenHandler(s.content()), s.matcher))
+	matcher := s.matcher
+	if s.foreign(m) {
+		matcher = platforms.Only(*m.Platform)
+	}
+	handler := images.SetChildrenLabels(s.content(), images.FilterPlatforms(images.ChildrenHandler(s.content()), matcher))
 	if err := images.WalkNotEmpty(ctx, handler, m); err != nil {
 		return invalidArchive(err)
 	}
-	if err := s.unpack(ctx, m); err != nil {
-		return invalidArchive(err)
+	if !s.foreign(m) {
+		if err := s.unpack(ctx, m); err != nil {
+			return invalidArchive(err)
+		}
 	}
 	id := m.Digest.String()
-	name := m.Annotations[images.AnnotationImageName]
-	if name == "" {
-		name = m.Annotations[ocispec.AnnotationRefName]
-	}
+	name := archiveName(m)
 	target := ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, Platform: m.Platform}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
