@@ -133,6 +133,60 @@ func (Change_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16, 0}
 }
 
+type Link_Change int32
+
+const (
+	// The link is taken down and set up anew, as the other fields say.
+	Link_SET_UP Link_Change = 0
+	// The link is taken down, with its addresses and routes; the other
+	// fields do not count.
+	Link_TAKE_DOWN Link_Change = 1
+	// The default route alone becomes gateway's; without one, there is
+	// none over this link.
+	Link_ROUTE Link_Change = 2
+)
+
+// Enum value maps for Link_Change.
+var (
+	Link_Change_name = map[int32]string{
+		0: "SET_UP",
+		1: "TAKE_DOWN",
+		2: "ROUTE",
+	}
+	Link_Change_value = map[string]int32{
+		"SET_UP":    0,
+		"TAKE_DOWN": 1,
+		"ROUTE":     2,
+	}
+)
+
+func (x Link_Change) Enum() *Link_Change {
+	p := new(Link_Change)
+	*p = x
+	return p
+}
+
+func (x Link_Change) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Link_Change) Descriptor() protoreflect.EnumDescriptor {
+	return file_guest_v1_guest_proto_enumTypes[2].Descriptor()
+}
+
+func (Link_Change) Type() protoreflect.EnumType {
+	return &file_guest_v1_guest_proto_enumTypes[2]
+}
+
+func (x Link_Change) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Link_Change.Descriptor instead.
+func (Link_Change) EnumDescriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17, 0}
+}
+
 // The numbers are Docker's.
 type PathChange_Kind int32
 
@@ -167,11 +221,11 @@ func (x PathChange_Kind) String() string {
 }
 
 func (PathChange_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_guest_v1_guest_proto_enumTypes[2].Descriptor()
+	return file_guest_v1_guest_proto_enumTypes[3].Descriptor()
 }
 
 func (PathChange_Kind) Type() protoreflect.EnumType {
-	return &file_guest_v1_guest_proto_enumTypes[2]
+	return &file_guest_v1_guest_proto_enumTypes[3]
 }
 
 func (x PathChange_Kind) Number() protoreflect.EnumNumber {
@@ -1329,15 +1383,19 @@ func (x *Change) GetKnown() bool {
 
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Position of the NIC on the machine, from 0.
+	// Position of the NIC on the machine, from 0; counts where device is empty.
 	Index uint32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Six bytes; the guest sets it on the link.
 	Mac []byte `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
 	// CIDR notation.
 	Addresses []string `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// Default gateway, empty for none.
-	Gateway       string `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	Mtu           uint32 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Gateway string `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Mtu     uint32 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// The NIC's own hardware address, six bytes: what it had when it was
+	// plugged in, whatever mac has made of it.
+	Device        []byte      `protobuf:"bytes,6,opt,name=device,proto3" json:"device,omitempty"`
+	Change        Link_Change `protobuf:"varint,7,opt,name=change,proto3,enum=byre.guest.v1.Link_Change" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1405,6 +1463,20 @@ func (x *Link) GetMtu() uint32 {
 		return x.Mtu
 	}
 	return 0
+}
+
+func (x *Link) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *Link) GetChange() Link_Change {
+	if x != nil {
+		return x.Change
+	}
+	return Link_SET_UP
 }
 
 type HostEntry struct {
@@ -3006,13 +3078,20 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\n" +
 	"\x06MODIFY\x10\x03\x12\n" +
 	"\n" +
-	"\x06ATTRIB\x10\x04\"x\n" +
+	"\x06ATTRIB\x10\x04\"\xf4\x01\n" +
 	"\x04Link\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x1c\n" +
 	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x18\n" +
 	"\agateway\x18\x04 \x01(\tR\agateway\x12\x10\n" +
-	"\x03mtu\x18\x05 \x01(\rR\x03mtu\";\n" +
+	"\x03mtu\x18\x05 \x01(\rR\x03mtu\x12\x16\n" +
+	"\x06device\x18\x06 \x01(\fR\x06device\x122\n" +
+	"\x06change\x18\a \x01(\x0e2\x1a.byre.guest.v1.Link.ChangeR\x06change\".\n" +
+	"\x06Change\x12\n" +
+	"\n" +
+	"\x06SET_UP\x10\x00\x12\r\n" +
+	"\tTAKE_DOWN\x10\x01\x12\t\n" +
+	"\x05ROUTE\x10\x02\";\n" +
 	"\tHostEntry\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\"\x8a\x03\n" +
@@ -3146,118 +3225,120 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 	return file_guest_v1_guest_proto_rawDescData
 }
 
-var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
-	(PathChange_Kind)(0),      // 2: byre.guest.v1.PathChange.Kind
-	(*HelloRequest)(nil),      // 3: byre.guest.v1.HelloRequest
-	(*HelloResponse)(nil),     // 4: byre.guest.v1.HelloResponse
-	(*RenewRequest)(nil),      // 5: byre.guest.v1.RenewRequest
-	(*RenewResponse)(nil),     // 6: byre.guest.v1.RenewResponse
-	(*Mount)(nil),             // 7: byre.guest.v1.Mount
-	(*Disk)(nil),              // 8: byre.guest.v1.Disk
-	(*Overlay)(nil),           // 9: byre.guest.v1.Overlay
-	(*Share)(nil),             // 10: byre.guest.v1.Share
-	(*Tmpfs)(nil),             // 11: byre.guest.v1.Tmpfs
-	(*Bind)(nil),              // 12: byre.guest.v1.Bind
-	(*MountRequest)(nil),      // 13: byre.guest.v1.MountRequest
-	(*MountResponse)(nil),     // 14: byre.guest.v1.MountResponse
-	(*UnmountRequest)(nil),    // 15: byre.guest.v1.UnmountRequest
-	(*UnmountResponse)(nil),   // 16: byre.guest.v1.UnmountResponse
-	(*ReplayRequest)(nil),     // 17: byre.guest.v1.ReplayRequest
-	(*ReplayResponse)(nil),    // 18: byre.guest.v1.ReplayResponse
-	(*Change)(nil),            // 19: byre.guest.v1.Change
-	(*Link)(nil),              // 20: byre.guest.v1.Link
-	(*HostEntry)(nil),         // 21: byre.guest.v1.HostEntry
-	(*NetworkRequest)(nil),    // 22: byre.guest.v1.NetworkRequest
-	(*NetworkResponse)(nil),   // 23: byre.guest.v1.NetworkResponse
-	(*WriteFileRequest)(nil),  // 24: byre.guest.v1.WriteFileRequest
-	(*WriteFileResponse)(nil), // 25: byre.guest.v1.WriteFileResponse
-	(*StatPathRequest)(nil),   // 26: byre.guest.v1.StatPathRequest
-	(*StatPathResponse)(nil),  // 27: byre.guest.v1.StatPathResponse
-	(*ArchiveRequest)(nil),    // 28: byre.guest.v1.ArchiveRequest
-	(*ArchiveResponse)(nil),   // 29: byre.guest.v1.ArchiveResponse
-	(*RootRequest)(nil),       // 30: byre.guest.v1.RootRequest
-	(*ChangesRequest)(nil),    // 31: byre.guest.v1.ChangesRequest
-	(*ChangesResponse)(nil),   // 32: byre.guest.v1.ChangesResponse
-	(*PathChange)(nil),        // 33: byre.guest.v1.PathChange
-	(*UserRequest)(nil),       // 34: byre.guest.v1.UserRequest
-	(*UserResponse)(nil),      // 35: byre.guest.v1.UserResponse
-	(*FillRequest)(nil),       // 36: byre.guest.v1.FillRequest
-	(*FillResponse)(nil),      // 37: byre.guest.v1.FillResponse
-	(*MemoryRequest)(nil),     // 38: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 39: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 40: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 41: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 42: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 43: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 44: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 45: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 46: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 47: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 48: byre.guest.v1.CreateOptions
-	nil,                       // 49: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(Link_Change)(0),          // 2: byre.guest.v1.Link.Change
+	(PathChange_Kind)(0),      // 3: byre.guest.v1.PathChange.Kind
+	(*HelloRequest)(nil),      // 4: byre.guest.v1.HelloRequest
+	(*HelloResponse)(nil),     // 5: byre.guest.v1.HelloResponse
+	(*RenewRequest)(nil),      // 6: byre.guest.v1.RenewRequest
+	(*RenewResponse)(nil),     // 7: byre.guest.v1.RenewResponse
+	(*Mount)(nil),             // 8: byre.guest.v1.Mount
+	(*Disk)(nil),              // 9: byre.guest.v1.Disk
+	(*Overlay)(nil),           // 10: byre.guest.v1.Overlay
+	(*Share)(nil),             // 11: byre.guest.v1.Share
+	(*Tmpfs)(nil),             // 12: byre.guest.v1.Tmpfs
+	(*Bind)(nil),              // 13: byre.guest.v1.Bind
+	(*MountRequest)(nil),      // 14: byre.guest.v1.MountRequest
+	(*MountResponse)(nil),     // 15: byre.guest.v1.MountResponse
+	(*UnmountRequest)(nil),    // 16: byre.guest.v1.UnmountRequest
+	(*UnmountResponse)(nil),   // 17: byre.guest.v1.UnmountResponse
+	(*ReplayRequest)(nil),     // 18: byre.guest.v1.ReplayRequest
+	(*ReplayResponse)(nil),    // 19: byre.guest.v1.ReplayResponse
+	(*Change)(nil),            // 20: byre.guest.v1.Change
+	(*Link)(nil),              // 21: byre.guest.v1.Link
+	(*HostEntry)(nil),         // 22: byre.guest.v1.HostEntry
+	(*NetworkRequest)(nil),    // 23: byre.guest.v1.NetworkRequest
+	(*NetworkResponse)(nil),   // 24: byre.guest.v1.NetworkResponse
+	(*WriteFileRequest)(nil),  // 25: byre.guest.v1.WriteFileRequest
+	(*WriteFileResponse)(nil), // 26: byre.guest.v1.WriteFileResponse
+	(*StatPathRequest)(nil),   // 27: byre.guest.v1.StatPathRequest
+	(*StatPathResponse)(nil),  // 28: byre.guest.v1.StatPathResponse
+	(*ArchiveRequest)(nil),    // 29: byre.guest.v1.ArchiveRequest
+	(*ArchiveResponse)(nil),   // 30: byre.guest.v1.ArchiveResponse
+	(*RootRequest)(nil),       // 31: byre.guest.v1.RootRequest
+	(*ChangesRequest)(nil),    // 32: byre.guest.v1.ChangesRequest
+	(*ChangesResponse)(nil),   // 33: byre.guest.v1.ChangesResponse
+	(*PathChange)(nil),        // 34: byre.guest.v1.PathChange
+	(*UserRequest)(nil),       // 35: byre.guest.v1.UserRequest
+	(*UserResponse)(nil),      // 36: byre.guest.v1.UserResponse
+	(*FillRequest)(nil),       // 37: byre.guest.v1.FillRequest
+	(*FillResponse)(nil),      // 38: byre.guest.v1.FillResponse
+	(*MemoryRequest)(nil),     // 39: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 40: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 41: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 42: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 43: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 44: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 45: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 46: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 47: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 48: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 49: byre.guest.v1.CreateOptions
+	nil,                       // 50: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
-	8,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
-	9,  // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
-	10, // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
-	11, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
-	12, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
+	9,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
+	10, // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
+	11, // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
+	12, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
+	13, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
 	0,  // 5: byre.guest.v1.Share.transport:type_name -> byre.guest.v1.Share.Transport
-	7,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
-	19, // 7: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
+	8,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
+	20, // 7: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
 	1,  // 8: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
-	20, // 9: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
-	21, // 10: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	49, // 11: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
-	33, // 12: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
-	2,  // 13: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
-	42, // 14: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	43, // 15: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
-	3,  // 16: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
-	5,  // 17: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
-	13, // 18: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
-	15, // 19: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
-	17, // 20: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
-	22, // 21: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
-	24, // 22: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
-	26, // 23: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
-	28, // 24: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
-	28, // 25: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
-	30, // 26: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
-	31, // 27: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
-	34, // 28: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
-	36, // 29: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
-	38, // 30: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	40, // 31: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	44, // 32: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	46, // 33: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	4,  // 34: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	6,  // 35: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	14, // 36: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	16, // 37: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	18, // 38: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	23, // 39: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	25, // 40: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	27, // 41: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	29, // 42: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	29, // 43: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	29, // 44: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
-	32, // 45: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
-	35, // 46: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
-	37, // 47: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
-	39, // 48: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	41, // 49: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	45, // 50: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	47, // 51: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	34, // [34:52] is the sub-list for method output_type
-	16, // [16:34] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	2,  // 9: byre.guest.v1.Link.change:type_name -> byre.guest.v1.Link.Change
+	21, // 10: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
+	22, // 11: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
+	50, // 12: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	34, // 13: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
+	3,  // 14: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
+	43, // 15: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	44, // 16: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	4,  // 17: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
+	6,  // 18: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
+	14, // 19: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
+	16, // 20: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
+	18, // 21: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
+	23, // 22: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
+	25, // 23: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
+	27, // 24: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
+	29, // 25: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
+	29, // 26: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
+	31, // 27: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
+	32, // 28: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
+	35, // 29: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
+	37, // 30: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
+	39, // 31: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	41, // 32: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	45, // 33: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	47, // 34: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	5,  // 35: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	7,  // 36: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	15, // 37: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	17, // 38: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	19, // 39: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	24, // 40: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	26, // 41: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	28, // 42: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	30, // 43: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	30, // 44: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	30, // 45: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	33, // 46: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	36, // 47: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
+	38, // 48: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
+	40, // 49: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	42, // 50: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	46, // 51: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	48, // 52: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	35, // [35:53] is the sub-list for method output_type
+	17, // [17:35] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_guest_v1_guest_proto_init() }
@@ -3281,7 +3362,7 @@ func file_guest_v1_guest_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -10,6 +10,7 @@ import (
 
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/shimapi"
+	"byre.dev/byre/internal/vm"
 )
 
 // networkWait bounds the configuration of the guest's network.
@@ -24,6 +25,11 @@ func (s *Sandbox) configureNetwork(ctx context.Context) {
 	defer cancel()
 	hostname, _ := names(s.cfg)
 	req, err := networkRequest(s.cfg.Network, hostname)
+	if err == nil && len(req.Links) > 0 {
+		// The card is free until here: what the machine is a clone of does not
+		// depend on where it will be attached.
+		req.Links[0].Device, err = s.machine.AttachNIC(ctx, vm.NIC{Socket: s.cfg.Network.Socket})
+	}
 	if err == nil {
 		_, err = s.link.guest.ConfigureNetwork(ctx, req)
 	}

@@ -98,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 	log := cfg.Log.With("sandbox", cfg.ID)
 	end := cfg.Timeline.Begin("machine")
 	m, err := cfg.Driver.Start(ctx, vm.Config{
-		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, NIC: nic(cfg.Network), Log: cfg.Log,
+		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, Log: cfg.Log,
 	})
 	end()
 	if err != nil {
@@ -126,13 +126,6 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 	info := m.Info()
 	log.Info("sandbox started", "driver", info.Driver, "accel", info.Accel, "cloned", info.Cloned)
 	return s, nil
-}
-
-func nic(n *shimapi.Network) *vm.NIC {
-	if n == nil || n.Socket == "" {
-		return nil
-	}
-	return &vm.NIC{Socket: n.Socket}
 }
 
 // ID returns the sandbox's name.

@@ -5,7 +5,8 @@
 //
 // A [Driver] starts machines from a [Config], which is a plain value and whole:
 // nothing is configured after Start, and a [Machine] exists only once it runs.
-// What changes while a machine runs is plugged into it: disks, ports, memory.
+// What changes while a machine runs is plugged into it: disks, ports, network
+// cards, memory.
 //
 // Ownership: the caller of Start owns the machine and must Close it. Close ends
 // the machine at once, whatever the guest does; an orderly end is the guest
@@ -34,15 +35,11 @@ type Config struct {
 	// means the driver's default, which follows the host's memory. The
 	// machine starts with the driver's size class whatever MaxMemory is.
 	MaxMemory uint64
-	// NIC attaches the machine's one boot-time NIC to a switch. A nil NIC
-	// leaves the device without a peer: the guest sees a link that carries
-	// nothing.
-	NIC *NIC
 	// Log receives the driver's messages; nil discards them.
 	Log *slog.Logger
 }
 
-// NIC is where a machine's network card is attached.
+// NIC is where a network card of a machine is attached.
 type NIC struct {
 	// Socket is the Unix socket of a switch port. Frames are Ethernet, each
 	// behind its length as four bytes, big-endian (QEMU's stream framing).
@@ -82,6 +79,18 @@ type Machine interface {
 	AddPort(ctx context.Context, name string) (net.Conn, error)
 	// RemovePort unplugs the port named.
 	RemovePort(ctx context.Context, name string) error
+
+	// AttachNIC connects a network card to a switch and raises its link. It
+	// returns the card's own hardware address, by which the guest finds it
+	// whatever address it gives the link later. A card that was in the machine
+	// without a switch is taken first; where there is none and none can be
+	// plugged in, AttachNIC fails with errdefs' ErrResourceExhausted and says
+	// how many the machine has. When the switch ends, the card stays and
+	// carries nothing until it is detached.
+	AttachNIC(ctx context.Context, nic NIC) (net.HardwareAddr, error)
+	// DetachNIC takes the card from its switch: the switch sees the connection
+	// end, the guest sees the link go down or the card leave.
+	DetachNIC(ctx context.Context, card net.HardwareAddr) error
 
 	// Memory returns what the guest may use at present, in bytes.
 	Memory() uint64

@@ -3,7 +3,6 @@
 package netcfg
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +10,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"byre.dev/byre/internal/guestapi"
 )
@@ -62,18 +59,34 @@ func configureLink(ctx context.Context, l *guestapi.Link) error {
 	if err != nil {
 		return err
 	}
-	n, err := awaitNIC(ctx, int(l.Index))
-	if err != nil {
-		return err
-	}
 	c, err := dial()
 	if err != nil {
 		return err
 	}
 	defer c.close()
+	n, err := c.awaitNIC(ctx, l)
+	if err != nil {
+		return err
+	}
+	switch l.Change {
+	case guestapi.Link_SET_UP:
+		if err := c.setUpLink(n, l, prefixes); err != nil {
+			return err
+		}
+	case guestapi.Link_TAKE_DOWN:
+		return c.takeDown(n)
+	case guestapi.Link_ROUTE:
+	default:
+		return fmt.Errorf("change %v: %w", l.Change, errdefs.ErrInvalidArgument)
+	}
+	return c.setDefaultRoute(n, gateway)
+}
+
+// setUpLink makes a link what the request says, but for its default route.
+func (c *conn) setUpLink(n nic, l *guestapi.Link, prefixes []netip.Prefix) error {
 	// A link's hardware address is set while it is down.
-	if err := c.setDown(n.ifindex); err != nil {
-		return fmt.Errorf("take %s down: %w", n.name, err)
+	if err := c.takeDown(n); err != nil {
+		return err
 	}
 	if err := ignoreAdvertisements(n.name); err != nil {
 		return err
@@ -86,11 +99,39 @@ func configureLink(ctx context.Context, l *guestapi.Link) error {
 			return fmt.Errorf("add address %v to %s: %w", p, n.name, err)
 		}
 	}
-	if !gateway.IsValid() {
+	return nil
+}
+
+// takeDown leaves a link down and without addresses: those of another network
+// must not stay with the card.
+func (c *conn) takeDown(n nic) error {
+	if err := c.setDown(n.ifindex); err != nil {
+		return fmt.Errorf("take %s down: %w", n.name, err)
+	}
+	held, err := c.addresses(n.ifindex)
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", n.name, err)
+	}
+	for _, p := range held {
+		// The kernel takes those away itself that stand on one that went before.
+		if err := c.removeAddress(n.ifindex, p); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove address %v from %s: %w", p, n.name, err)
+		}
+	}
+	return nil
+}
+
+// setDefaultRoute routes everything over a gateway; an invalid one takes the
+// link's default route away.
+func (c *conn) setDefaultRoute(n nic, gateway netip.Addr) error {
+	if gateway.IsValid() {
+		if err := c.addDefaultRoute(n.ifindex, gateway); err != nil {
+			return fmt.Errorf("add default route by %v: %w", gateway, err)
+		}
 		return nil
 	}
-	if err := c.addDefaultRoute(n.ifindex, gateway); err != nil {
-		return fmt.Errorf("add default route by %v: %w", gateway, err)
+	if err := c.removeDefaultRoute(n.ifindex); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("remove default route over %s: %w", n.name, err)
 	}
 	return nil
 }
@@ -116,55 +157,15 @@ func parseLink(l *guestapi.Link) (all []netip.Prefix, gateway netip.Addr, err er
 		}
 		all = append(all, p)
 	}
+	if len(l.Device) != 0 && len(l.Device) != 6 {
+		return nil, gateway, fmt.Errorf("card's own address of %d bytes: %w", len(l.Device), errdefs.ErrInvalidArgument)
+	}
 	if l.Gateway != "" {
 		if gateway, err = netip.ParseAddr(l.Gateway); err != nil {
 			return nil, gateway, fmt.Errorf("gateway %q: %w", l.Gateway, errdefs.ErrInvalidArgument)
 		}
 	}
 	return all, gateway, nil
-}
-
-// nic is a network card of the machine.
-type nic struct {
-	name    string
-	ifindex int
-}
-
-// nicWait bounds the wait for a card that was just plugged in.
-const nicWait = 10 * time.Second
-
-func awaitNIC(ctx context.Context, position int) (nic, error) {
-	ctx, cancel := context.WithTimeout(ctx, nicWait)
-	defer cancel()
-	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		all := nics("/sys/class/net")
-		if position < len(all) {
-			return all[position], nil
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nic{}, fmt.Errorf("the machine has %d network cards: %w", len(all), errdefs.ErrNotFound)
-		}
-	}
-}
-
-// nics lists the links that stand on a device, in the kernel's order.
-func nics(dir string) []nic {
-	links, _ := filepath.Glob(filepath.Join(dir, "*", "device"))
-	var all []nic
-	for _, l := range links {
-		link := filepath.Dir(l)
-		b, err := os.ReadFile(filepath.Join(link, "ifindex"))
-		if err != nil {
-			continue
-		}
-		if i, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			all = append(all, nic{name: filepath.Base(link), ifindex: i})
-		}
-	}
-	slices.SortFunc(all, func(a, b nic) int { return cmp.Compare(a.ifindex, b.ifindex) })
-	return all
 }
 
 // SetSysctls sets sysctls of the machine's network namespace. Names are relative

@@ -3,12 +3,15 @@
 package netcfg
 
 import (
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"byre.dev/byre/internal/guestapi"
 )
@@ -77,7 +80,7 @@ func TestLinksAreCheckedBeforeTheyAreTouched(t *testing.T) {
 		t.Errorf("%v, %v, %v", prefixes, gateway, err)
 	}
 	for _, l := range []*guestapi.Link{
-		{Addresses: []string{"10.1.2.3"}}, {Addresses: []string{"10.1.2.3/33"}}, {Gateway: "10.1.0.1/16"}, {Gateway: "x"}, {Mac: make([]byte, 5)},
+		{Addresses: []string{"10.1.2.3"}}, {Addresses: []string{"10.1.2.3/33"}}, {Gateway: "10.1.0.1/16"}, {Gateway: "x"}, {Mac: make([]byte, 5)}, {Device: make([]byte, 7)},
 	} {
 		if _, _, err := parseLink(l); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v: %v", l, err)
@@ -85,25 +88,39 @@ func TestLinksAreCheckedBeforeTheyAreTouched(t *testing.T) {
 	}
 }
 
-func TestCardsAreCountedInTheKernelsOrder(t *testing.T) {
-	sys := t.TempDir()
-	for name, index := range map[string]string{"eth9": "3\n", "eth0": "7\n", "lo": "1\n", "odd": "x\n"} {
-		dir := filepath.Join(sys, name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "ifindex"), []byte(index), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if name != "lo" { // loopback stands on no device
-			if err := os.Mkdir(filepath.Join(dir, "device"), 0o755); err != nil {
-				t.Fatal(err)
-			}
+func TestCardsAreFoundByTheirOwnAddressOrPosition(t *testing.T) {
+	first, second := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	cards := []nic{{"eth9", 3, second}, {"eth0", 7, first}}
+	for name, c := range map[string]struct {
+		link *guestapi.Link
+		want string
+	}{
+		"address":          {&guestapi.Link{Device: first}, "eth0"},
+		"position":         {&guestapi.Link{Index: 0}, "eth9"},
+		"no such address":  {&guestapi.Link{Device: []byte{2, 0, 0, 0, 0, 3}}, ""},
+		"no such position": {&guestapi.Link{Index: 2}, ""},
+	} {
+		if got, ok := pick(cards, c.link); got.name != c.want || ok != (c.want != "") {
+			t.Errorf("%s: %q, %v, want %q", name, got.name, ok, c.want)
 		}
 	}
-	got := nics(sys)
-	if len(got) != 2 || got[0] != (nic{"eth9", 3}) || got[1] != (nic{"eth0", 7}) {
-		t.Errorf("cards %v", got)
+}
+
+func TestWhatTheKernelSaysOfLinksAndAddresses(t *testing.T) {
+	link := linkMessage(7, 0, 0)
+	link.attr(unix.IFLA_IFNAME, []byte("eth0\x00"))
+	link.attr(unix.IFLA_PERM_ADDRESS, []byte{2, 0, 0, 0, 0, 1})
+	n, ok := parseNIC(link.body)
+	if !ok || n.name != "eth0" || n.ifindex != 7 || n.device.String() != "02:00:00:00:00:01" {
+		t.Errorf("link %+v, %v", n, ok)
+	}
+	p := netip.MustParsePrefix("10.1.2.3/16")
+	address := addressMessage(unix.RTM_NEWADDR, 0, 7, p).body
+	if got, index, ok := parseAddress(address); !ok || got != p || index != 7 {
+		t.Errorf("address %v of link %d, %v", got, index, ok)
+	}
+	for cut := range address {
+		parseAddress(address[:cut]) // a cut message is no reason to panic
 	}
 }
 

@@ -62,12 +62,16 @@ func (m *message) encode(seq uint32) []byte {
 }
 
 // do sends a message and waits for the kernel's word on it.
-func (c *conn) do(m *message) error {
+func (c *conn) do(m *message) error { return c.list(m, nil) }
+
+// list sends a message and calls item with each message that answers it, until
+// the kernel says that it is done.
+func (c *conn) list(m *message, item func(kind uint16, body []byte)) error {
 	c.seq++
 	if err := unix.Sendto(c.fd, m.encode(c.seq), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
-	buf := make([]byte, 4096)
+	buf := make([]byte, 64<<10)
 	for {
 		n, _, err := unix.Recvfrom(c.fd, buf, 0)
 		if errors.Is(err, unix.EINTR) {
@@ -76,14 +80,14 @@ func (c *conn) do(m *message) error {
 		if err != nil {
 			return err
 		}
-		if done, err := ack(buf[:n], c.seq); done {
+		if done, err := answer(buf[:n], c.seq, item); done {
 			return err
 		}
 	}
 }
 
-// ack looks for the answer to request seq.
-func ack(b []byte, seq uint32) (done bool, err error) {
+// answer takes the messages apart that answer request seq; item may be nil.
+func answer(b []byte, seq uint32, item func(kind uint16, body []byte)) (done bool, err error) {
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.SizeofNlMsghdr || size > len(b) {
@@ -96,9 +100,26 @@ func ack(b []byte, seq uint32) (done bool, err error) {
 			}
 			return true, nil
 		}
+		if kind == unix.NLMSG_DONE && of == seq {
+			return true, nil
+		}
+		if of == seq && item != nil {
+			item(kind, b[unix.SizeofNlMsghdr:size])
+		}
 		b = b[min((size+3)&^3, len(b)):]
 	}
 	return false, nil
+}
+
+// links lists all links.
+func (c *conn) links() (all []nic, err error) {
+	m := &message{kind: unix.RTM_GETLINK, flags: unix.NLM_F_DUMP, body: make([]byte, unix.SizeofIfInfomsg)}
+	err = c.list(m, func(kind uint16, body []byte) {
+		if n, ok := parseNIC(body); ok && kind == unix.RTM_NEWLINK {
+			all = append(all, n)
+		}
+	})
+	return all, err
 }
 
 // linkMessage starts a message about a link.
@@ -132,21 +153,70 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// addAddress gives a link an address; one that it has already is replaced.
-func (c *conn) addAddress(index int, p netip.Prefix) error {
+// addressMessage is a message about a link's address.
+func addressMessage(kind, flags uint16, index int, p netip.Prefix) *message {
 	b := []byte{family(p.Addr()), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE}
 	if p.Addr().Is6() {
 		b[2] = unix.IFA_F_NODAD // the switch gives an address once
 	}
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))
-	m := &message{kind: unix.RTM_NEWADDR, flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE, body: b}
+	m := &message{kind: kind, flags: flags, body: b}
 	ip := p.Addr().AsSlice()
 	m.attr(unix.IFA_LOCAL, ip)
 	m.attr(unix.IFA_ADDRESS, ip)
+	return m
+}
+
+// addAddress gives a link an address; one that it has already is replaced.
+func (c *conn) addAddress(index int, p netip.Prefix) error {
+	m := addressMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, p)
 	if p.Addr().Is4() && p.Bits() < 31 {
 		m.attr(unix.IFA_BROADCAST, broadcast(p))
 	}
 	return c.do(m)
+}
+
+// removeAddress takes an address from a link.
+func (c *conn) removeAddress(index int, p netip.Prefix) error {
+	return c.do(addressMessage(unix.RTM_DELADDR, 0, index, p))
+}
+
+// addresses lists the addresses of a link.
+func (c *conn) addresses(index int) (all []netip.Prefix, err error) {
+	m := &message{kind: unix.RTM_GETADDR, flags: unix.NLM_F_DUMP, body: make([]byte, unix.SizeofIfAddrmsg)}
+	err = c.list(m, func(kind uint16, body []byte) {
+		if p, of, ok := parseAddress(body); ok && kind == unix.RTM_NEWADDR && of == index {
+			all = append(all, p)
+		}
+	})
+	return all, err
+}
+
+// parseAddress reads what the kernel says of one address.
+func parseAddress(b []byte) (p netip.Prefix, index int, ok bool) {
+	if len(b) < unix.SizeofIfAddrmsg {
+		return p, 0, false
+	}
+	bits, index := int(b[1]), int(binary.NativeEndian.Uint32(b[4:]))
+	attributes(b[unix.SizeofIfAddrmsg:], func(kind uint16, value []byte) {
+		// An address of a point-to-point link is its far end's; the local one counts.
+		if a, valid := netip.AddrFromSlice(value); valid && (kind == unix.IFA_LOCAL || kind == unix.IFA_ADDRESS && !ok) {
+			p, ok = netip.PrefixFrom(a, bits), true
+		}
+	})
+	return p, index, ok
+}
+
+// attributes calls each with the route attributes in b.
+func attributes(b []byte, each func(kind uint16, value []byte)) {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return
+		}
+		each(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofRtAttr:size])
+		b = b[min((size+3)&^3, len(b)):]
+	}
 }
 
 func broadcast(p netip.Prefix) []byte {
@@ -155,12 +225,24 @@ func broadcast(p netip.Prefix) []byte {
 	return binary.BigEndian.AppendUint32(nil, n)
 }
 
-// addDefaultRoute routes everything over a gateway on a link.
-func (c *conn) addDefaultRoute(index int, gateway netip.Addr) error {
-	b := []byte{family(gateway), 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC,
+// defaultRoute is a message about the default route over a link.
+func defaultRoute(kind, flags uint16, index int, family, protocol byte) *message {
+	b := []byte{family, 0, 0, 0, unix.RT_TABLE_MAIN, protocol,
 		unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
-	m := &message{kind: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE, body: b}
-	m.attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	m := &message{kind: kind, flags: flags, body: b}
 	m.attr32(unix.RTA_OIF, uint32(index))
+	return m
+}
+
+// addDefaultRoute routes everything over a gateway on a link, in place of the
+// default route that was.
+func (c *conn) addDefaultRoute(index int, gateway netip.Addr) error {
+	m := defaultRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, family(gateway), unix.RTPROT_STATIC)
+	m.attr(unix.RTA_GATEWAY, gateway.AsSlice())
 	return c.do(m)
+}
+
+// removeDefaultRoute takes a link's IPv4 default route away.
+func (c *conn) removeDefaultRoute(index int) error {
+	return c.do(defaultRoute(unix.RTM_DELROUTE, 0, index, unix.AF_INET, unix.RTPROT_UNSPEC))
 }

@@ -27,9 +27,11 @@ type spec struct {
 	private bool
 	// incoming makes QEMU wait for a saved machine's state.
 	incoming bool
-	// descriptors that QEMU inherits: sockets of the monitor, the console, the
-	// guest link, and the switch (negative for no switch).
-	qmpFD, consoleFD, linkFD, nicFD int
+	// nics is the number of network cards.
+	nics int
+	// descriptors that QEMU inherits: sockets of the monitor, the console and
+	// the guest link.
+	qmpFD, consoleFD, linkFD int
 }
 
 // Names of devices and back ends on QEMU's monitor.
@@ -40,7 +42,6 @@ const (
 	serialID = "ports0"
 	scsiID   = "scsi0"
 	linkID   = "link"
-	netID    = "net0"
 )
 
 // machineOptions leaves out every device of a PC that a utility VM has no use
@@ -73,13 +74,14 @@ func args(s spec) []string {
 		"-chardev", socketFD(linkID, s.linkFD),
 		"-device", "virtserialport,id=linkport,bus="+serialID+".0,nr=1,chardev="+linkID+",name=byre.link",
 		"-device", "virtio-scsi-pci,id="+scsiID,
-		"-netdev", netdev(s.nicFD),
-		"-device", "virtio-net-pci,id=nic0,netdev="+netID+",mac=52:54:00:00:00:01,romfile=",
 		"-chardev", socketFD("console", s.consoleFD),
 		"-serial", "chardev:console",
 		"-chardev", socketFD("qmp", s.qmpFD),
 		"-mon", "chardev=qmp,mode=control",
 	)
+	for i := range s.nics {
+		a = append(a, nicArgs(i)...)
+	}
 	if s.kernel != "" {
 		a = append(a, "-kernel", s.kernel, "-initrd", s.initrd, "-append", s.cmdline)
 	}
@@ -135,12 +137,13 @@ func socketFD(id string, fd int) string {
 	return fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
 }
 
-// netdev connects the NIC to a switch, or to a hub with nothing else on it.
-func netdev(fd int) string {
-	if fd < 0 {
-		return "hubport,id=" + netID + ",hubid=0"
+// nicArgs puts a network card on a hub of its own, where nothing else is until
+// a switch is attached to it (nics.go).
+func nicArgs(i int) []string {
+	return []string{
+		"-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d", nicNetdev(i), i),
+		"-device", fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,mac=%s,romfile=", nicDevice(i), nicNetdev(i), nicAddress(i)),
 	}
-	return fmt.Sprintf("stream,id=%s,server=off,addr.type=fd,addr.str=%d", netID, fd)
 }
 
 // escape doubles commas, which separate options.

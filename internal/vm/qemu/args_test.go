@@ -19,14 +19,14 @@ func bootSpec() spec {
 	return spec{
 		name: "web,1", accel: "tcg", cpus: 2, memory: 1 << 30, hotMemory: 7 << 30,
 		kernel: "/usr/share/byre/guest/vmlinux", initrd: "/usr/share/byre/guest/initrd", cmdline: "console=ttyS0 quiet",
-		memoryPath: "/dev/fd/6", qmpFD: 3, consoleFD: 4, linkFD: 5, nicFD: -1,
+		memoryPath: "/dev/fd/6", qmpFD: 3, consoleFD: 4, linkFD: 5, nics: 2,
 	}
 }
 
 func TestArguments(t *testing.T) {
 	clone := bootSpec()
 	clone.kernel, clone.initrd, clone.cmdline = "", "", ""
-	clone.incoming, clone.private, clone.nicFD, clone.memoryPath = true, true, 6, "/dev/fd/7"
+	clone.incoming, clone.private = true, true
 	accelerated := bootSpec()
 	accelerated.accel, accelerated.hotMemory, accelerated.memoryPath = "kvm", 0, ""
 	for name, s := range map[string]spec{"boot": bootSpec(), "clone": clone, "kvm": accelerated} {

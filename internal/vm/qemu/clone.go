@@ -70,7 +70,7 @@ func (d *Driver) load(ctx context.Context, cfg vm.Config, l launch, t template, 
 	h := &eventHolder{}
 	migration := make(chan string, 8)
 	note := migrationStatus(migration)
-	l.binary, l.nic = d.binary, cfg.NIC
+	l.binary = d.binary
 	l.onEvent = func(e event) {
 		note(e)
 		h.event(e)

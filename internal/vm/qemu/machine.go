@@ -18,7 +18,7 @@ import (
 
 // machine is a running QEMU as vm.Machine.
 //
-// Locks: disks.mu, ports.mu and memory.mu are held over commands of the
+// Locks: disks.mu, ports.mu, nics.mu and memory.mu are held over commands of the
 // monitor, which QEMU answers by itself, never over anything that waits for
 // the guest.
 type machine struct {
@@ -29,6 +29,7 @@ type machine struct {
 
 	disks  disks
 	ports  ports
+	nics   nics
 	memory memory
 
 	// orderly is set when the guest has turned itself off.
@@ -50,7 +51,7 @@ func newMachine(p *process, info vm.Info, size, limit uint64, log *slog.Logger) 
 	}
 	m := &machine{p: p, session: session, info: info, log: log, done: make(chan struct{})}
 	m.info.PID = p.proc.PID()
-	m.disks.monitor, m.ports.monitor, m.memory.monitor = p.monitor, p.monitor, p.monitor
+	m.disks.monitor, m.ports.monitor, m.nics.monitor, m.memory.monitor = p.monitor, p.monitor, p.monitor, p.monitor
 	m.memory.base, m.memory.limit = size, limit
 	m.wg.Go(m.await)
 	return m, nil
@@ -114,5 +115,5 @@ func (m *machine) Close() error {
 	err := m.p.close()
 	m.wg.Wait()
 	_ = m.session.Close() // its connection is closed already
-	return errors.Join(err, m.ports.close())
+	return errors.Join(err, m.ports.close(), m.nics.close())
 }

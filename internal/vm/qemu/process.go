@@ -14,7 +14,6 @@ import (
 	"sync"
 
 	"byre.dev/byre/internal/hostproc"
-	"byre.dev/byre/internal/vm"
 )
 
 // maxStderr bounds what is kept of QEMU's own messages.
@@ -37,7 +36,6 @@ type process struct {
 type launch struct {
 	binary string
 	spec   spec
-	nic    *vm.NIC
 	// memory is the memory file that QEMU inherits; nil for anonymous memory.
 	memory *os.File
 	// discards guards that file when it is a template; else nil.
@@ -87,14 +85,6 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 	if p.link, s.linkFD, err = pair("guest link"); err != nil {
 		return nil, err
 	}
-	s.nicFD = -1
-	if l.nic != nil {
-		f, err := dialSwitch(l.nic.Socket)
-		if err != nil {
-			return nil, err
-		}
-		s.nicFD = inherit(f)
-	}
 	memoryAt := 0
 	if l.memory != nil {
 		memoryAt = 3 + len(files)
@@ -138,10 +128,22 @@ const InstallAdvice = "install QEMU (Debian: apt-get install qemu-system-x86) an
 
 // explain adds what QEMU said before it ended.
 func (p *process) explain(err error) error {
-	if text := strings.TrimSpace(p.stderr.String()); text != "" {
+	if text := p.said(); text != "" {
 		return fmt.Errorf("%w: QEMU said: %s", err, text)
 	}
 	return err
+}
+
+// said is what QEMU wrote to its standard error, but for its warnings that a
+// card has no switch yet.
+func (p *process) said() string {
+	var b strings.Builder
+	for line := range strings.Lines(p.stderr.String()) {
+		if !strings.Contains(line, "is not connected to host network") {
+			b.WriteString(line)
+		}
+	}
+	return strings.TrimSpace(b.String())
 }
 
 // close ends QEMU and releases everything.

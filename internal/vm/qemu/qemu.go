@@ -179,7 +179,7 @@ func (d *Driver) spec(cfg vm.Config, accel string) spec {
 	if cpus == 0 {
 		cpus = d.cpus
 	}
-	return spec{name: cfg.Name, accel: accel, cpus: cpus, memory: sizeClass, hotMemory: d.hot}
+	return spec{name: cfg.Name, accel: accel, cpus: cpus, memory: sizeClass, hotMemory: d.hot, nics: nicCount}
 }
 
 // bootable returns s with what a machine boots from.
@@ -196,7 +196,7 @@ func (d *Driver) boot(ctx context.Context, cfg vm.Config, s spec, watch *stopwat
 	}
 	defer func() { err = errors.Join(err, memory.Close()) }()
 	h := &eventHolder{}
-	p, err := start(ctx, launch{binary: d.binary, spec: d.bootable(s), nic: cfg.NIC, memory: memory, onEvent: h.event})
+	p, err := start(ctx, launch{binary: d.binary, spec: d.bootable(s), memory: memory, onEvent: h.event})
 	if err != nil {
 		return nil, err
 	}

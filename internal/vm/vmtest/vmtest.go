@@ -61,6 +61,8 @@ func Run(t *testing.T, cfg Config) {
 		{"AsManyDisksAsPromised", s.manyDisks},
 		{"PortsArePluggedAndUnplugged", s.ports},
 		{"PortsRunOut", s.manyPorts},
+		{"CardsAreAttachedAndDetached", s.nics},
+		{"CardsRunOut", s.manyNICs},
 		{"MemoryGrowsAndShrinks", s.memory},
 		{"FreedMemoryGoesBackToTheHost", s.memoryBack},
 		{"PowerOffIsAnOrderlyEnd", s.powerOff},
