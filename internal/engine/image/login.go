@@ -20,7 +20,7 @@ import (
 func (s *Store) Login(ctx context.Context, auth registry.AuthConfig) error {
 	host := registryHost(auth.ServerAddress)
 	endpoints, err := docker.ConfigureDefaultRegistries(
-		docker.WithPlainHTTP(docker.MatchLocalhost), docker.WithAuthorizer(newAuthorizer(&auth)))(host)
+		docker.WithPlainHTTP(docker.MatchLocalhost), docker.WithAuthorizer(newAuthorizer(&auth, host)))(host)
 	if err != nil || len(endpoints) == 0 {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid registry %q: %v", auth.ServerAddress, err))
 	}

@@ -46,7 +46,7 @@ func (s *Store) Pull(ctx context.Context, req PullRequest, progress Progress) er
 	}
 	ref := reference.TagNameOnly(named).String()
 	before, _ := s.names().Get(ctx, ref)
-	resolver := newResolver(req.Auth)
+	resolver := newResolver(req.Auth, named)
 	_, desc, err := resolver.Resolve(ctx, ref)
 	if err != nil {
 		return remoteError("pull", named, err)
@@ -119,37 +119,44 @@ func (s *Store) fetch(ctx context.Context, ref string, resolver remotes.Resolver
 	return img, err
 }
 
-// newResolver speaks to registries with the user's credentials.
-func newResolver(auth *registry.AuthConfig) remotes.Resolver {
+// newResolver speaks to the registry of an image with the user's credentials.
+func newResolver(auth *registry.AuthConfig, named reference.Named) remotes.Resolver {
 	return docker.NewResolver(docker.ResolverOptions{
 		Hosts: docker.ConfigureDefaultRegistries(
-			docker.WithAuthorizer(newAuthorizer(auth)),
+			docker.WithAuthorizer(newAuthorizer(auth, reference.Domain(named))),
 			docker.WithPlainHTTP(docker.MatchLocalhost),
 		),
 	})
 }
 
-func newAuthorizer(auth *registry.AuthConfig) docker.Authorizer {
-	credentials := func(string) (string, string, error) {
+// newAuthorizer gives a user's credentials to the registry of that name, and to
+// no host that the registry sends us to.
+func newAuthorizer(auth *registry.AuthConfig, domain string) docker.Authorizer {
+	if auth == nil {
+		auth = &registry.AuthConfig{}
+	}
+	own, err := docker.DefaultHost(domain)
+	if auth.RegistryToken != "" {
+		return bearer{token: auth.RegistryToken, host: own}
+	}
+	return docker.NewDockerAuthorizer(docker.WithAuthCreds(func(host string) (string, string, error) {
 		switch {
-		case auth == nil:
-			return "", "", nil
+		case err != nil || host != own:
+			return "", "", err
 		case auth.IdentityToken != "":
 			return "", auth.IdentityToken, nil
 		}
 		return auth.Username, auth.Password, nil
-	}
-	if auth != nil && auth.RegistryToken != "" {
-		return bearer(auth.RegistryToken)
-	}
-	return docker.NewDockerAuthorizer(docker.WithAuthCreds(credentials))
+	}))
 }
 
-// bearer authorizes with a token that the user already has.
-type bearer string
+// bearer authorizes with a token that the user already has, at one registry.
+type bearer struct{ token, host string }
 
 func (b bearer) Authorize(_ context.Context, req *http.Request) error {
-	req.Header.Set("Authorization", "Bearer "+string(b))
+	if req.URL.Host == b.host {
+		req.Header.Set("Authorization", "Bearer "+b.token)
+	}
 	return nil
 }
 

@@ -49,7 +49,7 @@ func (s *Store) Push(ctx context.Context, name, tag string, auth *registry.AuthC
 	progress(jsonstream.Message{Status: "The push refers to repository [" + named.Name() + "]"})
 	layers := &layerList{progress: progress, seen: map[digest.Digest]bool{}}
 	err = s.cfg.Client.Push(ctx, named.String(), target,
-		containerd.WithResolver(newResolver(auth)),
+		containerd.WithResolver(newResolver(auth, named)),
 		containerd.WithPlatformMatcher(platforms.All),
 		containerd.WithImageHandler(images.HandlerFunc(layers.add)),
 	)

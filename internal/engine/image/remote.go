@@ -26,7 +26,7 @@ func (s *Store) Remote(ctx context.Context, name string, auth *registry.AuthConf
 		return resp, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
 	}
 	named = reference.TagNameOnly(named)
-	resolver := newResolver(auth)
+	resolver := newResolver(auth, named)
 	_, desc, err := resolver.Resolve(ctx, named.String())
 	if err != nil {
 		return resp, remoteError("inspect", named, err)
