@@ -38,8 +38,8 @@ import (
 )
 
 const (
-	// namespace is containerd's, of byre's own objects.
-	namespace = "byre"
+	// defaultNamespace is containerd's, of what the Docker API shows.
+	defaultNamespace = "byre"
 	// snapshotter is the name of byre's own.
 	snapshotter = "byre"
 )
@@ -50,6 +50,9 @@ type Config struct {
 	Home string
 	// Containerd is the embedded containerd.
 	Containerd *containerd.Client
+	// Namespace is containerd's, which keeps the objects of engines apart that
+	// share one; "" means the namespace of the Docker API's engine.
+	Namespace string
 	// NetworkCommand is the argv that runs a network's switch process; the
 	// network's directory is appended.
 	NetworkCommand []string
@@ -109,6 +112,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	if e.cfg.Namespace == "" {
+		e.cfg.Namespace = defaultNamespace
+	}
 	for _, dir := range []string{"containers", "networks", "volumes"} {
 		if err := os.MkdirAll(e.path(dir), 0o700); err != nil {
 			return nil, fmt.Errorf("open engine: %w", err)
@@ -147,7 +153,7 @@ func (e *Engine) open(ctx context.Context) (err error) {
 
 // Context returns ctx with what the embedded containerd needs in it.
 func (e *Engine) Context(ctx context.Context) context.Context {
-	return namespaces.WithNamespace(ctx, namespace)
+	return namespaces.WithNamespace(ctx, e.cfg.Namespace)
 }
 
 // Platform is what containers run on.

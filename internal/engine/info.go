@@ -48,7 +48,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		DefaultRuntime: shimapi.Runtime, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, Isolation: "", SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 		Labels: []string{}, CDISpecDirs: []string{}, Warnings: []string{},
-		Containerd: &system.ContainerdInfo{Namespaces: system.ContainerdNamespaces{Containers: namespace}},
+		Containerd: &system.ContainerdInfo{Namespaces: system.ContainerdNamespaces{Containers: e.cfg.Namespace}},
 	}
 	return info, nil
 }
@@ -84,7 +84,7 @@ func (e *Engine) Build() Build { return e.cfg.Build }
 
 // bundle is the directory of a task's bundle, where its shim's address is.
 func (e *Engine) bundle(id string) string {
-	return filepath.Join(e.cfg.ShimState, namespace, id)
+	return filepath.Join(e.cfg.ShimState, e.cfg.Namespace, id)
 }
 
 func onlineCPUs() uint32 { return uint32(runtime.NumCPU()) }

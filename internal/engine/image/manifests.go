@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
@@ -92,4 +93,14 @@ func (s *Store) addUse(ctx context.Context, sum *image.ManifestSummary, img Imag
 			sum.ImageData.Containers = append(sum.ImageData.Containers, u.Container)
 		}
 	}
+}
+
+// Blob opens content by its digest; the caller closes it. What is not there is
+// errdefs' ErrNotFound.
+func (s *Store) Blob(ctx context.Context, d digest.Digest) (content.ReaderAt, error) {
+	info, err := s.content().Info(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	return s.content().ReaderAt(ctx, ocispec.Descriptor{Digest: d, Size: info.Size})
 }
