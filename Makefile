@@ -13,7 +13,7 @@ GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -
 say     := @printf '==> %s\n'
 
 .PHONY: all
-all: programs plugins guest ## build everything (the default)
+all: programs plugins guest builder ## build everything (the default)
 
 .PHONY: help
 help: ## list the targets
@@ -64,6 +64,15 @@ bin/obj/runc: go.mod | packages
 	@mkdir -p bin/obj
 	@CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags 'seccomp netgo osusergo runc_nocriu urfave_cli_no_docs' \
 		-ldflags '-s -w -linkmode external -extldflags "-static"' -o $@ github.com/opencontainers/runc
+
+# BuildKit and runc as an image, which the first "docker build" starts; its
+# programs come from the cache when they are there.
+.PHONY: builder
+builder: bin/guest/builder.tar ## the image that builds run in
+
+bin/guest/builder.tar: build/builder bin/obj/runc $(wildcard builder/go.* builder/*/*.go) | packages
+	$(say) 'builder: BuildKit'
+	@build/builder bin/obj/runc $@
 
 # --- trying and testing -------------------------------------------------------
 
