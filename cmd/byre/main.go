@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"byre.dev/byre/internal/cli"
 	"byre.dev/byre/internal/daemon"
@@ -73,14 +74,36 @@ func (p program) serve(ctx context.Context, ready func()) error {
 	if err := os.Setenv(home.Env, string(p.home)); err != nil {
 		return fmt.Errorf("pass on %s: %w", home.Env, err)
 	}
+	idle, err := builderIdle(os.Getenv(idleEnv))
+	if err != nil {
+		return err
+	}
 	return daemon.Run(ctx, daemon.Config{
 		Home:            p.home,
 		ShimDir:         filepath.Dir(p.exe),
 		ScratchTemplate: image.Scratch,
 		NetworkCommand:  []string{p.exe, cli.NetworkVerb},
+		BuilderImage:    filepath.Join(image.Dir, "builder.tar"),
+		BuilderIdle:     idle,
 		Build:           engine.Build{Version: version, Kernel: image.KernelRelease(), Driver: driverName},
 		Log:             p.log(),
 	}, ready)
+}
+
+// idleEnv names the variable that says how long the builder stays after a
+// build, for example 30m.
+const idleEnv = "BYRE_BUILDER_IDLE"
+
+// builderIdle is 0, the default, where nothing is said.
+func builderIdle(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%s: %q is no duration: 10m is one", idleEnv, s)
+	}
+	return d, nil
 }
 
 func (p program) doctor(ctx context.Context, w io.Writer) error {

@@ -67,8 +67,9 @@ sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm disk
 shim: sandbox shimapi usernet vm guestapi
 ctrd: snapshot lockfile shimapi
 engine: usernet shimapi watch disk
+builder: engine mux
 dockerapi: engine
-daemon: ctrd engine dockerapi localsock lockfile home
+daemon: ctrd engine builder dockerapi localsock lockfile home
 doctor: home localsock shimapi
 cli: localsock home
 arch:
@@ -80,7 +81,7 @@ const Doors = `
 gvisor.dev/gvisor: usernet
 github.com/containers/gvisor-tap-vsock: usernet
 github.com/containerd/containerd/v2: ctrd engine shim snapshot shimapi
-github.com/moby/moby: dockerapi engine cli
+github.com/moby/moby: dockerapi engine builder cli
 github.com/docker/cli: cli
 github.com/moby/buildkit: engine/change
 github.com/Microsoft/hcsshim: layer

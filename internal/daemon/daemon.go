@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"time"
 
+	"byre.dev/byre/internal/builder"
 	"byre.dev/byre/internal/ctrd"
 	"byre.dev/byre/internal/dockerapi"
 	"byre.dev/byre/internal/engine"
@@ -40,6 +41,12 @@ type Config struct {
 	ScratchTemplate string
 	// NetworkCommand runs a network's switch.
 	NetworkCommand []string
+	// BuilderImage is the docker-archive that builds run from; it need not be
+	// there before the first one.
+	BuilderImage string
+	// BuilderIdle is how long the builder stays after a build; 0 means its
+	// default.
+	BuilderIdle time.Duration
 	// Build says what program this is.
 	Build engine.Build
 	// Log receives the daemon's messages; nil discards them.
@@ -73,7 +80,7 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 	}
 	defer closeInto(&err, store)
 
-	eng, err := engine.New(ctx, engine.Config{
+	engineConfig := engine.Config{
 		Home:            string(cfg.Home),
 		Containerd:      store.Client(),
 		NetworkCommand:  cfg.NetworkCommand,
@@ -81,16 +88,26 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 		ScratchTemplate: cfg.ScratchTemplate,
 		Build:           cfg.Build,
 		Log:             cfg.Log,
-	})
+	}
+	eng, err := engine.New(ctx, engineConfig)
 	if err != nil {
 		return fmt.Errorf("start the engine: %w", err)
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
-		defer cancel()
-		err = errors.Join(err, eng.Close(ctx))
-	}()
-	return serve(ctx, cfg, dockerapi.New(eng, cfg.Log), ready)
+	defer closeWithin(ctx, &err, eng.Close)
+	engineConfig.Home = cfg.Home.Path("builder")
+	build := builder.New(builder.Config{
+		Engine: engineConfig, Archive: cfg.BuilderImage, Images: builder.ImagesOf(eng), Idle: cfg.BuilderIdle,
+		Environ: os.Environ(), Log: cfg.Log,
+	})
+	defer closeWithin(ctx, &err, build.Close)
+	return serve(ctx, cfg, dockerapi.New(eng, build, cfg.Log), ready)
+}
+
+// closeWithin closes what must not hold up the daemon's end for ever.
+func closeWithin(ctx context.Context, err *error, end func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	*err = errors.Join(*err, end(ctx))
 }
 
 func closeInto(err *error, c io.Closer) { *err = errors.Join(*err, c.Close()) }

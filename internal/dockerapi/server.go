@@ -7,8 +7,10 @@
 package dockerapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -25,10 +27,23 @@ const (
 	MinVersion = "1.40"
 )
 
+// Builder is where images are built.
+type Builder interface {
+	// Dial connects to BuildKit's control API, gRPC without TLS, and starts the
+	// builder when none runs.
+	Dial(ctx context.Context) (net.Conn, error)
+	// Running tells whether Dial would find a builder that runs.
+	Running() bool
+	// DiskUsage is what the cache takes on the host, in bytes; 0 means that
+	// nothing was ever built.
+	DiskUsage() int64
+}
+
 // api serves requests.
 type api struct {
-	engine *engine.Engine
-	log    *slog.Logger
+	engine  *engine.Engine
+	builder Builder
+	log     *slog.Logger
 }
 
 // handler serves one operation. An error becomes the answer, unless one has
@@ -36,11 +51,11 @@ type api struct {
 type handler func(w http.ResponseWriter, r *call) error
 
 // New returns the handler of all of the API. A nil log discards messages.
-func New(e *engine.Engine, log *slog.Logger) http.Handler {
+func New(e *engine.Engine, b Builder, log *slog.Logger) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &api{engine: e, log: log}
+	a := &api{engine: e, builder: b, log: log}
 	return &router{api: a, routes: compile(a.operations())}
 }
 

@@ -83,7 +83,7 @@ func (s *server) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(dockerapi.New(e, nil))
+	srv := httptest.NewServer(dockerapi.New(e, nil, nil))
 	s.engine, s.url = e, srv.URL
 	s.stop = func() {
 		srv.Close()
