@@ -9,8 +9,9 @@
 // delete is given back to the host. Daemon and builder are joined by one byte
 // stream, the standard streams of a process in the container, which carries a
 // mux: connections to BuildKit's control API one way, questions about the
-// daemon's images (Images) the other. A builder outlives the daemon; the next one
-// finds it, and without any it ends by itself.
+// daemon's images (Images) the other. A daemon that ends in order stops its
+// builder; one that was killed leaves it to the next, and without any it ends by
+// itself.
 //
 // Locks: Builder.op is held while the builder is started or stopped. Builder.mu
 // guards fields and is held across the opening of the engine, nothing else.
@@ -211,7 +212,11 @@ func (b *Builder) stopIdle(l *link) bool {
 	}
 	b.setLink(nil)
 	l.close()
-	if err := b.stop(b.ctx); err != nil {
+	eng, err := b.open(b.ctx)
+	if err == nil {
+		err = stop(b.ctx, eng)
+	}
+	if err != nil {
 		b.log.Error("idle builder not stopped", "err", err)
 	} else {
 		b.log.Info("builder stopped", "idle", b.cfg.Idle)
@@ -225,7 +230,7 @@ func (b *Builder) Running() bool { return b.linked() != nil }
 // DiskUsage returns what the cache's disk takes on the host, in bytes; 0 means
 // that nothing was ever built.
 func (b *Builder) DiskUsage() int64 {
-	if _, err := os.Stat(b.cfg.Engine.Home); errors.Is(err, fs.ErrNotExist) {
+	if !b.used() {
 		return 0
 	}
 	eng, err := b.open(b.ctx)
@@ -239,15 +244,18 @@ func (b *Builder) DiskUsage() int64 {
 	return v.Size()
 }
 
+// used tells whether there ever was a builder.
+func (b *Builder) used() bool {
+	_, err := os.Stat(b.cfg.Engine.Home)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // open returns the builder's engine.
 func (b *Builder) open(ctx context.Context) (*engine.Engine, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.engine != nil {
 		return b.engine, nil
-	}
-	if b.ctx.Err() != nil {
-		return nil, errors.New("the daemon is ending")
 	}
 	if err := os.MkdirAll(b.cfg.Engine.Home, 0o700); err != nil {
 		return nil, err
@@ -260,8 +268,8 @@ func (b *Builder) open(ctx context.Context) (*engine.Engine, error) {
 	return eng, nil
 }
 
-// Close leaves the builder to itself and breaks the connections. ctx bounds the
-// wait.
+// Close breaks the connections and stops the builder. ctx bounds the wait for
+// what is under way.
 func (b *Builder) Close(ctx context.Context) error {
 	b.cancel()
 	if err := b.lock(ctx); err != nil {
@@ -269,11 +277,12 @@ func (b *Builder) Close(ctx context.Context) error {
 	}
 	defer b.unlock()
 	b.wg.Wait()
-	b.mu.Lock()
-	eng := b.engine
-	b.mu.Unlock()
-	if eng == nil {
+	if !b.used() {
 		return nil
 	}
-	return eng.Close(ctx)
+	eng, err := b.open(ctx)
+	if err != nil {
+		return fmt.Errorf("close builder: %w", err)
+	}
+	return errors.Join(stop(ctx, eng), eng.Close(ctx))
 }

@@ -32,8 +32,9 @@ const (
 	cacheVolume = "cache"
 	// keyLabel has what the container was made from.
 	keyLabel = "dev.byre.builder"
-	// stopTimeout is what BuildKit gets to end, in seconds.
-	stopTimeout = 10
+	// stopTimeout is what BuildKit gets to end, in seconds; its databases and the
+	// cache's disk take a kill.
+	stopTimeout = 3
 	// alone is how much longer than an idle builder one stays that no daemon
 	// is linked to.
 	alone = 5 * time.Minute
@@ -61,14 +62,10 @@ func (b *Builder) start(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// stop stops the builder.
-func (b *Builder) stop(ctx context.Context) error {
-	eng, err := b.open(ctx)
-	if err != nil {
-		return err
-	}
-	err = eng.Stop(eng.Context(ctx), containerName, engine.StopOptions{})
-	if errdefs.IsNotModified(err) {
+// stop stops the builder if it runs.
+func stop(ctx context.Context, eng *engine.Engine) error {
+	err := eng.Stop(eng.Context(ctx), containerName, engine.StopOptions{})
+	if errdefs.IsNotModified(err) || errdefs.IsNotFound(err) {
 		return nil
 	}
 	return err

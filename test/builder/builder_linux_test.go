@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package builder
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"byre.dev/byre/internal/builder"
+	"byre.dev/byre/internal/cli"
+	"byre.dev/byre/internal/ctrd"
+	"byre.dev/byre/internal/engine"
+	"byre.dev/byre/internal/home"
+)
+
+// rig is a daemon without its API.
+type rig struct {
+	bin  string
+	home home.Dir
+	// engine is the user's.
+	engine  *engine.Engine
+	builder *builder.Builder
+	stop    func()
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	bin := os.Getenv("BYRE_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "guest", "builder.tar")); err != nil {
+		t.Fatalf("%v: run make first", err)
+	}
+	// Short: socket paths below it must fit sun_path.
+	dir, err := os.MkdirTemp("/tmp", "byre-bld.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{bin: bin, home: home.Dir(dir), stop: func() {}}
+	t.Setenv(home.Env, dir)
+	if err := r.home.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.stop()
+		r.noProcesses(t)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// start opens what a daemon consists of.
+func (r *rig) start(t *testing.T, idle time.Duration) {
+	t.Helper()
+	scratch := filepath.Join(r.bin, "guest", "scratch.ext4")
+	store, err := ctrd.Start(t.Context(), ctrd.Config{
+		Root: r.home.Path("containerd"), State: r.home.Path("run"), ShimDir: r.bin, Template: scratch,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := engine.Config{
+		Home: string(r.home), Containerd: store.Client(), NetworkCommand: []string{filepath.Join(r.bin, "byre"), cli.NetworkVerb},
+		ShimState: r.home.Path("run", "io.containerd.runtime.v2.task"), ScratchTemplate: scratch,
+	}
+	if r.engine, err = engine.New(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Home = r.home.Path("builder")
+	r.builder = builder.New(builder.Config{
+		Engine: cfg, Archive: filepath.Join(r.bin, "guest", "builder.tar"), Images: builder.ImagesOf(r.engine), Idle: idle,
+	})
+	r.stop = func() {
+		r.stop = func() {}
+		for _, end := range []func(context.Context) error{r.builder.Close, r.engine.Close} {
+			if err := end(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// noProcesses ends the builder's switch, which outlives its daemon, and finds
+// nothing else left.
+func (r *rig) noProcesses(t *testing.T) {
+	var left string
+	for range 100 {
+		left = ""
+		for pid, cmd := range r.processes() {
+			if strings.Contains(cmd, cli.NetworkVerb) {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
+			left += cmd + "\n"
+		}
+		if left == "" {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("left behind:\n%s", left)
+}
+
+// processes returns the command lines of processes that name the home.
+func (r *rig) processes() map[int]string {
+	found := map[int]string{}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		cmd, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err == nil && pid != os.Getpid() && bytes.Contains(cmd, []byte(r.home)) {
+			found[pid] = string(bytes.ReplaceAll(cmd, []byte{0}, []byte{' '}))
+		}
+	}
+	return found
+}
+
+// shim returns the process of the builder's shim, 0 for none.
+func (r *rig) shim() int {
+	for pid, cmd := range r.processes() {
+		if strings.Contains(cmd, "-namespace byre-builder") {
+			return pid
+		}
+	}
+	return 0
+}
+
+// machine returns the process of the builder's machine.
+func (r *rig) machine(t *testing.T) int {
+	t.Helper()
+	shim := strconv.Itoa(r.shim())
+	children, err := os.ReadFile("/proc/" + shim + "/task/" + shim + "/children")
+	tasks, _ := filepath.Glob("/proc/" + shim + "/task/*/children")
+	for _, name := range tasks {
+		more, _ := os.ReadFile(name)
+		children = append(children, more...)
+	}
+	for _, s := range strings.Fields(string(children)) {
+		if cmd, _ := os.ReadFile("/proc/" + s + "/cmdline"); bytes.Contains(cmd, []byte("qemu-system")) {
+			pid, _ := strconv.Atoi(s)
+			return pid
+		}
+	}
+	t.Fatalf("shim %s has no machine: error %v", shim, err)
+	return 0
+}
+
+// info asks BuildKit what it is.
+func info(t *testing.T, b *builder.Builder) {
+	t.Helper()
+	conn, err := b.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := grpc.NewClient("passthrough:builder", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return conn, nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	reply := &emptypb.Empty{}
+	if err := client.Invoke(t.Context(), "/moby.buildkit.v1.Control/Info", &emptypb.Empty{}, reply); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(reply.ProtoReflect().GetUnknown(), []byte("github.com/moby/buildkit")) {
+		t.Errorf("answer of BuildKit: %q", reply.ProtoReflect().GetUnknown())
+	}
+}
+
+func TestTheBuilderComesWithAConnectionAndGoesWithoutOne(t *testing.T) {
+	r := newRig(t)
+	r.start(t, builder.DefaultIdle)
+	if n := r.builder.DiskUsage(); n != 0 || r.builder.Running() {
+		t.Fatalf("before the first connection: %d bytes, running %t", n, r.builder.Running())
+	}
+	began := time.Now()
+	info(t, r.builder)
+	t.Logf("BuildKit answers %s after the first connection", time.Since(began).Round(100*time.Millisecond))
+	if n := r.builder.DiskUsage(); n == 0 || !r.builder.Running() {
+		t.Errorf("with a builder: %d bytes, running %t", n, r.builder.Running())
+	}
+	hidden(t, r.engine)
+
+	// A machine that is killed breaks its connections; the next one has another.
+	conn, err := r.builder.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := r.machine(t)
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); err != nil {
+		t.Logf("connection of a killed machine: %v", err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	info(t, r.builder)
+	if second := r.machine(t); second == first {
+		t.Error("the machine that was killed is there")
+	}
+
+	// A daemon that ends takes the builder along; the next has the cache.
+	r.stop()
+	if pid := r.shim(); pid != 0 {
+		t.Errorf("shim %d is there without a daemon", pid)
+	}
+	r.start(t, 2*time.Second)
+	if n := r.builder.DiskUsage(); n == 0 || r.builder.Running() {
+		t.Errorf("after a restart: %d bytes, running %t", n, r.builder.Running())
+	}
+	info(t, r.builder)
+	for range 300 {
+		if !r.builder.Running() && r.shim() == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Error("the builder is there half a minute after the last connection")
+}
+
+// hidden wants nothing of the builder among what the user has.
+func hidden(t *testing.T, eng *engine.Engine) {
+	t.Helper()
+	ctx := eng.Context(t.Context())
+	containers, err := eng.List(ctx, engine.ListOptions{All: true})
+	if err != nil || len(containers) > 0 {
+		t.Errorf("containers: %v, error %v", containers, err)
+	}
+	images, err := eng.Images.List(ctx, nil)
+	if err != nil || len(images) > 0 {
+		t.Errorf("images: %v, error %v", images, err)
+	}
+	if volumes := eng.Volumes.List(); len(volumes) > 0 {
+		t.Errorf("volumes: %v", volumes)
+	}
+}
