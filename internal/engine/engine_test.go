@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"byre.dev/byre/internal/engine/logs"
+	"byre.dev/byre/internal/shimapi"
 	"byre.dev/byre/internal/usernet"
 )
 
@@ -139,7 +140,7 @@ func TestAConsistentMountIsNotCachedAndInspectSaysSo(t *testing.T) {
 }
 
 func TestPublishedPortsAreInOrderWithRangesAndAddresses(t *testing.T) {
-	r := &Record{Network: "bridge", Config: &container.Config{}, Host: &container.HostConfig{PortBindings: network.PortMap{
+	r := &Record{Networks: map[string]*network.EndpointSettings{"bridge": nil}, Config: &container.Config{}, Host: &container.HostConfig{PortBindings: network.PortMap{
 		network.MustParsePort("80/tcp"):  {{HostPort: "8080"}, {HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: "9000-9005"}},
 		network.MustParsePort("53/udp"):  {{}},
 		network.MustParsePort("443/tcp"): {{HostPort: "0"}},
@@ -215,11 +216,12 @@ func TestRecordSurvivesItsFile(t *testing.T) {
 	dir := t.TempDir()
 	want := Record{
 		ID: "id", Name: "n", Created: time.Now().UTC().Round(0), Config: &container.Config{Image: "i", Cmd: []string{"x"}},
-		Host:  &container.HostConfig{NetworkMode: "bridge", ShmSize: 5},
-		State: State{Running: true, StartedAt: time.Now().UTC().Round(0)},
-		Attached: &Attached{Network: "bridge", IP: netip.MustParseAddr("172.17.0.2"), Bits: 16, Ports: network.PortMap{
+		Host:     &container.HostConfig{NetworkMode: "bridge", ShmSize: 5},
+		State:    State{Running: true, StartedAt: time.Now().UTC().Round(0)},
+		Networks: map[string]*network.EndpointSettings{"bridge": nil},
+		Connections: map[string]*Attached{"bridge": {IP: netip.MustParseAddr("172.17.0.2"), Bits: 16, Ports: network.PortMap{
 			network.MustParsePort("80/tcp"): {{HostIP: netip.IPv4Unspecified(), HostPort: "8080"}},
-		}},
+		}}},
 	}
 	if err := writeRecord(dir, want); err != nil {
 		t.Fatal(err)
@@ -232,9 +234,71 @@ func TestRecordSurvivesItsFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Attached.Ports[network.MustParsePort("80/tcp")][0].HostPort != "8080" || got.State.StartedAt != want.State.StartedAt ||
-		got.Config.Cmd[0] != "x" || got.Attached.IP != want.Attached.IP {
+	if got.ports()[network.MustParsePort("80/tcp")][0].HostPort != "8080" || got.State.StartedAt != want.State.StartedAt ||
+		got.Config.Cmd[0] != "x" || got.Connections["bridge"].IP != want.Connections["bridge"].IP || isolated(got) {
 		t.Errorf("read %+v", got)
+	}
+}
+
+func TestRecordOfOneNetworkIsTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	old := `{"ID":"id","Network":"app","Endpoint":{"Aliases":["db"]},"Attached":{"Network":"app","IP":"10.0.0.2","Bits":24,"Ports":{"80/tcp":null}}}`
+	if err := os.WriteFile(filepath.Join(dir, recordFile), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := readRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ep := r.endpoint("app"); ep == nil || ep.Aliases[0] != "db" || r.Connections["app"].Bits != 24 || len(r.ports()) != 1 {
+		t.Errorf("read %+v", r)
+	}
+}
+
+func TestTheWayOutIsTheFirstNetworkOfTheHighestPriority(t *testing.T) {
+	leadsOut := func(name string) bool { return name != "internal" }
+	for want, networks := range map[string]map[string]*network.EndpointSettings{
+		"":  {"internal": nil},
+		"a": {"b": nil, "a": nil, "internal": {GwPriority: 9}},
+		"b": {"b": {GwPriority: 1}, "a": nil},
+		"c": {"c": nil, "d": {GwPriority: -1}, "a": {GwPriority: -1}},
+	} {
+		if got := wayOut(Record{Networks: networks}, leadsOut); got != want {
+			t.Errorf("way out of %v is %q, want %q", networks, got, want)
+		}
+	}
+}
+
+func TestMachineIsToldOfAllNetworks(t *testing.T) {
+	at := func(ip, gateway string) *Attached {
+		a := &Attached{IP: netip.MustParseAddr(ip), Nameserver: netip.MustParseAddr(ip), Bits: 24, Socket: "/" + ip, MTU: 1500}
+		if gateway != "" {
+			a.Gateway = netip.MustParseAddr(gateway)
+		}
+		return a
+	}
+	r := Record{
+		Network: "front", Networks: map[string]*network.EndpointSettings{"back": nil, "front": nil, "db": nil},
+		Config: &container.Config{Hostname: "web"}, Host: &container.HostConfig{ExtraHosts: []string{"host:host-gateway"}},
+	}
+	got, err := machineNetwork(r, map[string]*Attached{"front": at("10.2.0.2", "10.2.0.1"), "back": at("10.1.0.2", "10.1.0.1"), "db": at("10.3.0.2", "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := shimapi.Network{
+		Links: []shimapi.Link{
+			{Socket: "/10.2.0.2", MTU: 1500, Addresses: []string{"10.2.0.2/24"}},
+			{Socket: "/10.1.0.2", MTU: 1500, Addresses: []string{"10.1.0.2/24"}, Gateway: "10.1.0.1"},
+			{Socket: "/10.3.0.2", MTU: 1500, Addresses: []string{"10.3.0.2/24"}},
+		},
+		Nameservers: []string{"10.1.0.2"}, Hostname: "web",
+		Hosts: []shimapi.Host{
+			{Address: "10.1.0.1", Names: []string{"host"}}, {Address: "10.2.0.2", Names: []string{"web"}},
+			{Address: "10.1.0.2", Names: []string{"web"}}, {Address: "10.3.0.2", Names: []string{"web"}},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -151,15 +153,15 @@ func (e *Engine) clear(c *Container, run *run) {
 		c.log.Error("container's task not removed", "err", err)
 	}
 	e.Volumes.Release(c.id)
-	if r.Attached != nil {
-		e.publishNetwork(events.ActionDisconnect, r.Attached.Network, r.ID)
+	for _, name := range slices.Sorted(maps.Keys(r.Connections)) {
+		e.publishNetwork(events.ActionDisconnect, name, r.ID)
 	}
 	e.publishVolumes(events.ActionUnmount, r)
 	e.execs.drop(c.id)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = nil
-	c.rec.Attached = nil
+	c.rec.Connections = nil
 	close(run.cleared)
 	if err := c.updateLocked(func(*Record) {}); err != nil {
 		c.log.Error("container not saved", "err", err)

@@ -4,6 +4,8 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -71,36 +73,46 @@ func mountPoints(r Record) []container.MountPoint {
 	return points
 }
 
-// networkSettings describes the connection of a container; one that does not
+// networkSettings describes the connections of a container; one that does not
 // run has no addresses.
 func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
-	ep := &network.EndpointSettings{}
-	if r.Endpoint != nil {
-		ep = r.Endpoint.Copy()
-	}
-	if n, err := e.Networks.Get(r.Network); err == nil {
-		ep.NetworkID = n.ID
-		if n.Custom {
-			ep.DNSNames = dnsNames(r)
-		}
-	}
-	s := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{}}
-	if r.Network != "" {
-		s.Networks[r.Network] = ep
+	s := &container.NetworkSettings{Ports: r.ports(), Networks: map[string]*network.EndpointSettings{}}
+	for name := range r.Networks {
+		s.Networks[name] = e.endpointSettings(r, name)
 	}
 	if r.State.Running {
 		s.SandboxID = r.ID
 	}
-	a := r.Attached
-	if a == nil {
-		return s
+	return s
+}
+
+// endpointSettings describes the connection to one network.
+func (e *Engine) endpointSettings(r Record, name string) *network.EndpointSettings {
+	ep := &network.EndpointSettings{}
+	if asked := r.endpoint(name); asked != nil {
+		ep = asked.Copy()
 	}
-	ep.EndpointID, ep.Gateway, ep.IPAddress, ep.IPPrefixLen = r.ID, a.Gateway, a.IP, a.Bits
+	if n, err := e.Networks.Get(name); err == nil {
+		ep.NetworkID = n.ID
+		if n.Custom {
+			ep.DNSNames = dnsNames(r, name)
+		}
+	}
+	a := r.Connections[name]
+	if a == nil {
+		return ep
+	}
+	ep.EndpointID, ep.Gateway, ep.IPAddress, ep.IPPrefixLen = endpointID(r, name), a.Gateway, a.IP, a.Bits
 	if mac, err := parseMAC(a.MAC); err == nil {
 		ep.MacAddress = mac
 	}
-	s.Ports = a.Ports
-	return s
+	return ep
+}
+
+// endpointID names a container's endpoint on a network in Docker's form.
+func endpointID(r Record, name string) string {
+	sum := sha256.Sum256([]byte(r.ID + "/" + name))
+	return hex.EncodeToString(sum[:])
 }
 
 func parseMAC(s string) (network.HardwareAddr, error) {
@@ -124,10 +136,7 @@ func (e *Engine) sizes(ctx context.Context, r Record) (rw, root int64) {
 // portSummaries are the ports of a container in a list.
 func portSummaries(r Record) []container.PortSummary {
 	ports := []container.PortSummary{}
-	if r.Attached == nil {
-		return ports
-	}
-	for p, bindings := range r.Attached.Ports {
+	for p, bindings := range r.ports() {
 		if len(bindings) == 0 {
 			ports = append(ports, container.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
 		}

@@ -174,7 +174,7 @@ func (sel selection) match(r Record) bool {
 		!f.Exact("status", string(r.State.Status())),
 		!f.Exact("health", health),
 		!f.Exact("is-task", "false") && !f.Exact("is-task", "0"),
-		f.Has("network") && !f.Exact("network", r.Network),
+		f.Has("network") && !slices.ContainsFunc(r.order(), func(name string) bool { return f.Exact("network", name) }),
 		f.Has("ancestor") && !slices.Contains(sel.images, r.Image),
 		len(sel.exited) > 0 && (r.State.Running || r.State.StartedAt.IsZero() || !slices.Contains(sel.exited, r.State.ExitCode)),
 		!sel.before.IsZero() && !r.Created.Before(sel.before),
@@ -210,12 +210,13 @@ func (e *Engine) NetworkContainers(name string) map[string]network.EndpointResou
 	list := map[string]network.EndpointResource{}
 	for _, c := range e.containers.all() {
 		r := c.snapshot()
-		if r.Attached == nil || r.Attached.Network != name {
+		a := r.Connections[name]
+		if a == nil {
 			continue
 		}
-		res := network.EndpointResource{Name: r.Name, EndpointID: r.ID}
-		res.IPv4Address = prefix(r.Attached)
-		if mac, err := parseMAC(r.Attached.MAC); err == nil {
+		res := network.EndpointResource{Name: r.Name, EndpointID: endpointID(r, name)}
+		res.IPv4Address = prefix(a)
+		if mac, err := parseMAC(a.MAC); err == nil {
 			res.MacAddress = mac
 		}
 		list[r.ID] = res

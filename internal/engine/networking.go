@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -34,63 +33,84 @@ func (e *Engine) completeNetwork(rec *Record, cfg *network.NetworkingConfig) err
 	if err != nil {
 		return err
 	}
+	rec.Network, rec.Networks = n.Name, map[string]*network.EndpointSettings{}
 	if cfg != nil {
-		if n, err = e.chooseEndpoint(rec, n, cfg.EndpointsConfig); err != nil {
+		if err := e.chooseEndpoints(rec, cfg.EndpointsConfig); err != nil {
 			return err
 		}
 	}
-	rec.Network = n.Name
-	return e.checkAttachment(rec, n)
+	if _, ok := rec.Networks[rec.Network]; !ok {
+		rec.Networks[rec.Network] = nil
+	}
+	return e.checkNetworks(rec)
 }
 
-// chooseEndpoint takes from a request the settings for the container's network.
-// A request that names the default network and settings for one other means
-// the other.
-func (e *Engine) chooseEndpoint(rec *Record, n enginenet.Network, all map[string]*network.EndpointSettings) (enginenet.Network, error) {
-	for name, ep := range all {
-		if name == network.NetworkDefault {
-			name = enginenet.Bridge
+// chooseEndpoints takes from a request the settings for the container's
+// networks. A request that names the default network and settings for one other
+// means the other.
+func (e *Engine) chooseEndpoints(rec *Record, all map[string]*network.EndpointSettings) error {
+	for ref, ep := range all {
+		if ref == network.NetworkDefault {
+			ref = enginenet.Bridge
 		}
-		other, err := e.Networks.Get(name)
+		n, err := e.Networks.Get(ref)
 		if err != nil {
-			return n, err
+			return err
 		}
-		if len(all) == 1 && n.Name == enginenet.Bridge {
-			n = other
+		if _, twice := rec.Networks[n.Name]; twice {
+			return invalid("network %s is given twice, by name and by ID", n.Name)
 		}
-		if other.Name != n.Name {
-			return n, severalNetworks("NetworkingConfig.EndpointsConfig", n.Name, other.Name)
+		if len(all) == 1 && rec.Network == enginenet.Bridge {
+			rec.Network = n.Name
 		}
-		rec.Endpoint = ep
+		rec.Networks[n.Name] = ep
 	}
-	return n, nil
+	return nil
 }
 
-func severalNetworks(what, a, b string) error {
-	return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf(
-		"byre does not support %s for several networks: a container's machine has one network card, and %s and %s were given", what, a, b))
-}
-
-// checkAttachment refuses what a container cannot have on its network.
-func (e *Engine) checkAttachment(rec *Record, n enginenet.Network) error {
-	if err := checkEndpoint(n, rec.Endpoint); err != nil {
-		return err
+// checkNetworks refuses what a container cannot have on its networks.
+func (e *Engine) checkNetworks(rec *Record) error {
+	if len(rec.Networks) > shimapi.MaxLinks {
+		return invalid("byre connects a container to %d networks at most, its machine has so many network cards: %d were given", shimapi.MaxLinks, len(rec.Networks))
 	}
-	if n.Internal {
-		for _, h := range rec.Host.ExtraHosts {
-			if strings.HasSuffix(h, ":host-gateway") {
-				return invalid("byre does not support HostConfig.ExtraHosts: %q, the host is not reached from the internal network %s", h, n.Name)
-			}
+	if _, none := rec.Networks[enginenet.None]; none && len(rec.Networks) > 1 {
+		return invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+	}
+	internal := ""
+	for name, ep := range rec.Networks {
+		n, err := e.Networks.Get(name)
+		if err != nil {
+			return err
+		}
+		if err := checkEndpoint(n, ep); err != nil {
+			return err
+		}
+		if n.Internal {
+			internal = name
 		}
 	}
 	if _, err := extraHosts(rec.Host.ExtraHosts, netip.Addr{}); err != nil {
 		return err
 	}
 	ports, err := portMappings(rec)
-	if err == nil && n.Internal && len(ports) > 0 {
-		return invalid("byre does not support HostConfig.PortBindings: the internal network %s publishes no ports", n.Name)
+	if err != nil || internal == "" || wayOut(*rec, e.leadsOut) != "" {
+		return err
 	}
-	return err
+	return checkInternal(rec, internal, ports)
+}
+
+// checkInternal refuses what a container cannot have that is on internal
+// networks alone.
+func checkInternal(rec *Record, name string, ports []usernet.PortMapping) error {
+	for _, h := range rec.Host.ExtraHosts {
+		if strings.HasSuffix(h, ":host-gateway") {
+			return invalid("byre does not support HostConfig.ExtraHosts: %q, the host is not reached from the internal network %s", h, name)
+		}
+	}
+	if len(ports) > 0 {
+		return invalid("byre does not support HostConfig.PortBindings: the internal network %s publishes no ports", name)
+	}
+	return nil
 }
 
 // checkEndpoint refuses settings that a network does not have, in dockerd's
@@ -124,66 +144,24 @@ func wantedIP(ep *network.EndpointSettings) netip.Addr {
 	return ep.IPAMConfig.IPv4Address
 }
 
-// dnsNames are what the others on the network find a container by.
-func dnsNames(r Record) []string {
+// dnsNames are what the others on a network find a container by.
+func dnsNames(r Record, name string) []string {
 	names := []string{r.Name}
 	add := func(name string) {
 		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
-	if r.Endpoint != nil {
-		for _, alias := range r.Endpoint.Aliases {
+	if ep := r.endpoint(name); ep != nil {
+		for _, alias := range ep.Aliases {
 			add(alias)
 		}
 	}
 	add(short(r.ID))
-	if r.Network != enginenet.Bridge {
+	if name != enginenet.Bridge {
 		add(r.Config.Hostname)
 	}
 	return names
-}
-
-// isolated says that a container has loopback alone.
-func isolated(r Record) bool { return r.Network == "" || r.Network == enginenet.None }
-
-// connect adds the container to its network. Without one it returns the
-// settings of a machine that has loopback alone.
-func (e *Engine) connect(ctx context.Context, r Record) (shimapi.Network, *Attached, error) {
-	settings := shimapi.Network{
-		Hostname: r.Config.Hostname, Domainname: r.Config.Domainname,
-		Search: r.Host.DNSSearch, Options: r.Host.DNSOptions,
-	}
-	var err error
-	if isolated(r) {
-		settings.Hosts, err = extraHosts(r.Host.ExtraHosts, netip.Addr{})
-		return settings, nil, err
-	}
-	want := usernet.Endpoint{ID: r.ID, Names: dnsNames(r), DNS: r.Host.DNS, IP: wantedIP(r.Endpoint)}
-	if r.Endpoint != nil {
-		want.MAC = net.HardwareAddr(r.Endpoint.MacAddress)
-	}
-	if want.Ports, err = portMappings(&r); err != nil {
-		return settings, nil, err
-	}
-	ep, err := e.Networks.Connect(ctx, r.Network, want)
-	if err != nil {
-		return settings, nil, connectError(r, err)
-	}
-	settings.Socket, settings.MAC, settings.MTU = ep.Socket, ep.MAC.String(), uint32(ep.MTU)
-	settings.Addresses = []string{netip.PrefixFrom(ep.IP, ep.Subnet.Bits()).String()}
-	if ep.Gateway.IsValid() {
-		settings.Gateway = ep.Gateway.String()
-	}
-	settings.Nameservers = []string{ep.Nameserver.String()}
-	if settings.Hosts, err = extraHosts(r.Host.ExtraHosts, ep.Gateway); err != nil {
-		return settings, nil, err
-	}
-	settings.Hosts = append(settings.Hosts, shimapi.Host{Address: ep.IP.String(), Names: ownNames(r)})
-	return settings, &Attached{
-		Network: r.Network, IP: ep.IP, Gateway: ep.Gateway, Bits: ep.Subnet.Bits(),
-		MAC: ep.MAC.String(), Ports: published(r, ep.Ports),
-	}, nil
 }
 
 // ownNames are what a container calls itself in its hosts file.
@@ -195,19 +173,12 @@ func ownNames(r Record) []string {
 }
 
 // connectError puts a port that is taken in dockerd's words.
-func connectError(r Record, err error) error {
+func connectError(r Record, name string, err error) error {
 	if errors.Is(err, usernet.ErrPortInUse) {
 		return fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): Bind for published port failed: port is already allocated: %w",
 			strings.TrimPrefix(r.Name, "/"), r.ID, err)
 	}
-	return fmt.Errorf("connect to network %s: %w", r.Network, err)
-}
-
-func (e *Engine) disconnect(ctx context.Context, r Record) error {
-	if isolated(r) {
-		return nil
-	}
-	return e.Networks.Disconnect(ctx, r.Network, r.ID)
+	return fmt.Errorf("connect to network %s: %w", name, err)
 }
 
 // extraHosts reads --add-host: "name:address", where host-gateway is the host.
@@ -319,19 +290,23 @@ func published(r Record, ports []usernet.PortMapping) network.PortMap {
 	return m
 }
 
-// reconcileNetworks removes the endpoints of containers that do not run.
+// reconcileNetworks removes the endpoints of containers that do not run, or are
+// no longer on the network.
 func (e *Engine) reconcileNetworks(ctx context.Context) error {
-	running := map[string]bool{}
+	connected := map[string]map[string]bool{}
 	for _, c := range e.containers.all() {
 		r := c.snapshot()
-		running[r.ID] = r.State.Running
+		if !r.State.Running {
+			continue
+		}
+		connected[r.ID] = map[string]bool{}
+		for name := range r.Networks {
+			connected[r.ID][name] = true
+		}
 	}
-	err := e.Networks.Reconcile(ctx, running)
+	err := e.Networks.Reconcile(ctx, func(name, id string) bool { return connected[id][name] })
 	if errdefs.IsUnavailable(err) {
 		return nil
 	}
 	return err
 }
-
-// prefix is a container's address with the length of its network's prefix.
-func prefix(a *Attached) netip.Prefix { return netip.PrefixFrom(a.IP, a.Bits) }

@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -89,48 +90,59 @@ func (e *Engine) PruneNetworks(ctx context.Context, f filter.Args) ([]string, er
 // NetworkInUse says whether a container, running or not, is on a network.
 func (e *Engine) NetworkInUse(name string) bool {
 	for _, c := range e.containers.all() {
-		if c.snapshot().Network == name {
+		if _, on := c.snapshot().Networks[name]; on {
 			return true
 		}
 	}
 	return false
 }
 
-// ConnectNetwork puts a container that does not run, and is on no network, on
-// one. Its machine's card is there from its start.
+// ConnectNetwork puts a container on a further network, running or not.
 func (e *Engine) ConnectNetwork(ctx context.Context, ref, containerRef string, ep *network.EndpointSettings) error {
 	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
-		switch {
-		case r.Network == n.Name:
+		if _, on := r.Networks[n.Name]; on {
 			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("endpoint with name %s already exists in network %s", r.Name, n.Name))
-		case n.Name == enginenet.None || r.Network == enginenet.None:
-			return invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
-		case r.Network != "":
-			return severalNetworks("network connect", r.Network, n.Name)
-		case r.State.Running:
-			return errdefs.ErrNotImplemented.WithMessage("byre does not support network connect for a running container: its machine's network card is attached at its start; stop the container first")
 		}
-		r.Network, r.Endpoint = n.Name, ep
-		if err := e.checkAttachment(&r, n); err != nil {
+		if r.Host.NetworkMode.IsContainer() {
+			return invalid("container sharing network namespace with another container or host cannot be connected to any other network")
+		}
+		r.Networks = maps.Clone(r.Networks)
+		if r.Networks == nil {
+			r.Networks = map[string]*network.EndpointSettings{}
+		}
+		r.Networks[n.Name] = ep
+		if err := e.checkNetworks(&r); err != nil {
 			return err
 		}
-		return c.update(func(rec *Record) { rec.Network, rec.Endpoint = n.Name, ep })
+		if _, err := c.running(); err != nil {
+			return c.update(func(rec *Record) { rec.Networks = r.Networks })
+		}
+		// What a client asked for is done, whether the client waits or not.
+		if err := e.plug(context.WithoutCancel(ctx), c, r, n.Name); err != nil {
+			return err
+		}
+		e.publishNetwork(events.ActionConnect, n.Name, r.ID)
+		return nil
 	})
 }
 
-// DisconnectNetwork takes a container off its network, running or not.
+// DisconnectNetwork takes a container off a network, running or not.
 func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string) error {
 	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
-		if r.Network != n.Name {
+		if _, on := r.Networks[n.Name]; !on {
 			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("container %s is not connected to network %s", r.ID, n.Name))
 		}
-		if err := e.disconnect(ctx, r); err != nil {
+		r.Networks = maps.Clone(r.Networks)
+		delete(r.Networks, n.Name)
+		_, err := c.running()
+		if err != nil || r.Connections[n.Name] == nil {
+			return c.update(func(rec *Record) { rec.Networks = r.Networks })
+		}
+		if err := e.unplug(context.WithoutCancel(ctx), c, r, n.Name); err != nil {
 			return err
 		}
-		if r.Attached != nil {
-			e.publishNetwork(events.ActionDisconnect, n.Name, r.ID)
-		}
-		return c.update(func(rec *Record) { rec.Network, rec.Endpoint, rec.Attached = "", nil, nil })
+		e.publishNetwork(events.ActionDisconnect, n.Name, r.ID)
+		return nil
 	})
 }
 

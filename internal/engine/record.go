@@ -26,10 +26,10 @@ type Record struct {
 	Config *container.Config
 	// Host is the request's HostConfig with its defaults filled in.
 	Host *container.HostConfig
-	// Network is the network it is on, "" after it was disconnected, and
-	// Endpoint what was asked for there.
-	Network  string
-	Endpoint *network.EndpointSettings `json:",omitempty"`
+	// Network is the network that it was created for, whose card is its first.
+	Network string
+	// Networks are those that it is on, by name, and what was asked for there.
+	Networks map[string]*network.EndpointSettings
 	// Image is the ID of its image; Manifest the manifest in use.
 	Image    string
 	Manifest *ocispec.Descriptor `json:",omitempty"`
@@ -45,8 +45,9 @@ type Record struct {
 	// container's own: that of the container whose network it joined, or a new
 	// one while others still run in its old one.
 	Group string `json:",omitempty"`
-	// Attached is the connection of the current run.
-	Attached *Attached `json:",omitempty"`
+	// Connections are those of the current run, by the network's name; they
+	// are replaced, never changed.
+	Connections map[string]*Attached `json:",omitempty"`
 }
 
 // State is what a container does at present.
@@ -111,15 +112,18 @@ type Mount struct {
 	Consistent bool `json:",omitempty"`
 }
 
-// Attached is a container's connection to its network.
+// Attached is a container's connection to a network.
 type Attached struct {
-	// Network is the network's name.
-	Network string
-	// IP, Gateway, Bits and MAC are the card's.
-	IP, Gateway netip.Addr
-	Bits        int
-	MAC         string
-	// Ports are those published, as they came out.
+	// IP, Gateway, Nameserver, Bits, MAC and MTU are the card's; Gateway is
+	// zero on an internal network.
+	IP, Gateway, Nameserver netip.Addr
+	Bits                    int
+	MAC                     string
+	MTU                     int
+	// Socket is the endpoint's on the network's switch.
+	Socket string
+	// Ports are those published, as they came out; nil where this network does
+	// not publish the container's.
 	Ports network.PortMap `json:",omitempty"`
 }
 
@@ -160,5 +164,26 @@ func readRecord(dir string) (Record, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("read container %s: %w", filepath.Base(dir), err)
 	}
+	if r.Networks == nil && r.Network != "" {
+		if err := r.readOneNetwork(b); err != nil {
+			return r, fmt.Errorf("read container %s: %w", filepath.Base(dir), err)
+		}
+	}
 	return r, nil
+}
+
+// readOneNetwork takes over a record from when containers were on one network.
+func (r *Record) readOneNetwork(b []byte) error {
+	var old struct {
+		Endpoint *network.EndpointSettings
+		Attached *Attached
+	}
+	if err := json.Unmarshal(b, &old); err != nil {
+		return err
+	}
+	r.Networks = map[string]*network.EndpointSettings{r.Network: old.Endpoint}
+	if old.Attached != nil {
+		r.Connections = map[string]*Attached{r.Network: old.Attached}
+	}
+	return nil
 }

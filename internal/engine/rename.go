@@ -41,8 +41,9 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 		return err
 	}
 	e.containers.release(old, c.id)
-	if r := c.snapshot(); r.Attached != nil {
-		if err := e.Networks.SetNames(ctx, r.Network, r.ID, dnsNames(r)); err != nil {
+	r := c.snapshot()
+	for on := range r.Connections {
+		if err := e.Networks.SetNames(ctx, on, r.ID, dnsNames(r, on)); err != nil {
 			c.log.Error("container has its old name on its network", "err", err)
 		}
 	}

@@ -121,7 +121,7 @@ func (e *Engine) lost(c *Container, cause error) {
 				r.State.Error += ": " + cause.Error()
 			}
 		}
-		r.Attached = nil
+		r.Connections = nil
 	})
 	r := c.snapshot()
 	if r.Host.AutoRemove {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -60,7 +62,7 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 	c.mu.Lock()
 	c.current = run
 	err = c.updateLocked(func(r *Record) {
-		r.Attached, r.Stopped = attached, false
+		r.Connections, r.Stopped = attached, false
 		r.State = State{Running: true, PID: int(pid), StartedAt: time.Now().UTC(), Health: firstHealth(r.Config)}
 	})
 	ended := c.stdinEnded
@@ -73,8 +75,8 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 	}
 	e.follow(c, run)
 	e.watchHealth(c, run)
-	if attached != nil {
-		e.publishNetwork(events.ActionConnect, attached.Network, c.id)
+	for _, name := range slices.Sorted(maps.Keys(attached)) {
+		e.publishNetwork(events.ActionConnect, name, c.id)
 	}
 	e.publishVolumes(events.ActionMount, c.snapshot())
 	e.publish(c, events.ActionStart, nil)
@@ -84,7 +86,7 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 
 // boot connects the container and creates and starts its task. When it fails,
 // the network is as before; the streams stay for the next attempt.
-func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached *Attached, pid uint32, err error) {
+func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached map[string]*Attached, pid uint32, err error) {
 	r := c.snapshot()
 	group, target, joined, err := e.group(r)
 	if err != nil {
@@ -129,7 +131,7 @@ func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached 
 }
 
 // connectAndOpen connects the network while the streams are opened.
-func (e *Engine) connectAndOpen(ctx context.Context, c *Container, r Record) (hub *stream.Hub, settings shimapi.Network, attached *Attached, err error) {
+func (e *Engine) connectAndOpen(ctx context.Context, c *Container, r Record) (hub *stream.Hub, settings shimapi.Network, attached map[string]*Attached, err error) {
 	var g errgroup.Group
 	g.Go(func() (err error) {
 		settings, attached, err = e.connect(ctx, r)
@@ -151,7 +153,7 @@ func (e *Engine) startFailed(ctx context.Context, c *Container, cause error) err
 	c.note(func(r *Record) {
 		r.State.Running, r.State.Restarting, r.State.PID = false, false, 0
 		r.State.ExitCode, r.State.Error = code, err.Error()
-		r.Attached = nil
+		r.Connections = nil
 	})
 	if closeErr := c.closeStreams(); closeErr != nil {
 		c.log.Warn("streams not closed", "err", closeErr)

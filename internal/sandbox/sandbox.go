@@ -66,6 +66,7 @@ type Sandbox struct {
 	// be; networkErr is set before.
 	configured chan struct{}
 	networkErr error
+	net        network
 	// setup is held, as a semaphore of one, by whoever changes disks and mounts.
 	setup    chan struct{}
 	disks    diskTable

@@ -4,6 +4,7 @@ package shim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,23 @@ func (a *api) Console(ctx context.Context, _ *shimapi.ConsoleRequest) (*shimapi.
 		return nil, toStatus(err)
 	}
 	return &shimapi.ConsoleResponse{Tail: sb.Machine().Console()}, nil
+}
+
+// SetNetwork changes how the sandbox is connected.
+func (a *api) SetNetwork(ctx context.Context, r *shimapi.SetNetworkRequest) (*shimapi.SetNetworkResponse, error) {
+	n := &shimapi.Network{}
+	err := json.Unmarshal(r.GetNetwork(), n)
+	if err == nil {
+		err = n.Check()
+	}
+	if err != nil {
+		return nil, toStatus(fmt.Errorf("change network: %w: %w", err, errdefs.ErrInvalidArgument))
+	}
+	sb, err := a.s.claim.wait(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &shimapi.SetNetworkResponse{}, toStatus(sb.SetNetwork(ctx, n))
 }
 
 // box returns the sandbox of a container that we know.

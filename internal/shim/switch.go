@@ -56,9 +56,12 @@ func newPrivateSwitch(bundle, id, hostname string, log *slog.Logger) (_ *private
 		return nil, err
 	}
 	p.network = &shimapi.Network{
-		Socket: ep.Socket, MAC: ep.MAC.String(), MTU: uint32(ep.MTU), Hostname: hostname,
-		Addresses:   []string{netip.PrefixFrom(ep.IP, ep.Subnet.Bits()).String()},
-		Gateway:     ep.Gateway.String(),
+		Links: []shimapi.Link{{
+			Socket: ep.Socket, MAC: ep.MAC.String(), MTU: uint32(ep.MTU),
+			Addresses: []string{netip.PrefixFrom(ep.IP, ep.Subnet.Bits()).String()},
+			Gateway:   ep.Gateway.String(),
+		}},
+		Hostname:    hostname,
 		Nameservers: []string{ep.Nameserver.String()},
 	}
 	if hostname != "" {

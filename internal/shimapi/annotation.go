@@ -39,19 +39,28 @@ const (
 // sandbox. Without it a container's sandbox has the container's ID as its value.
 const AnnotationGroup = "io.containerd.runc.v2.group"
 
-// Network says how a sandbox is connected.
-type Network struct {
-	// Socket is the Unix socket of the endpoint on a switch. Empty means no
-	// network but loopback.
-	Socket string `json:"socket,omitempty"`
+// MaxLinks is how many switches a sandbox can be attached to at a time.
+const MaxLinks = 4
+
+// Link is a network card of a sandbox on a switch.
+type Link struct {
+	// Socket is the Unix socket of the endpoint on a switch; it names the link.
+	Socket string `json:"socket"`
 	// MAC is the card's address, six bytes in hexadecimal with colons.
 	MAC string `json:"mac,omitempty"`
 	// Addresses are in CIDR notation.
 	Addresses []string `json:"addresses,omitempty"`
-	// Gateway is the default gateway; empty for none.
+	// Gateway is the default gateway; empty for none. One link has it.
 	Gateway string `json:"gateway,omitempty"`
 	// MTU of the link; 0 means 1500.
 	MTU uint32 `json:"mtu,omitempty"`
+}
+
+// Network says how a sandbox is connected.
+type Network struct {
+	// Links are its cards in the order of their names, eth0 first. None means
+	// no network but loopback.
+	Links []Link `json:"links,omitempty"`
 	// Nameservers, Search and Options make /etc/resolv.conf.
 	Nameservers []string `json:"nameservers,omitempty"`
 	Search      []string `json:"search,omitempty"`
@@ -132,8 +141,34 @@ func (s Settings) check() error {
 			return fmt.Errorf("annotation %s: %s: uid and gid go together", AnnotationMounts, dest)
 		}
 	}
+	if s.Network != nil {
+		if err := s.Network.Check(); err != nil {
+			return fmt.Errorf("annotation %s: %w", AnnotationNetwork, err)
+		}
+	}
 	if s.CPUs < 0 {
 		return fmt.Errorf("annotation %s: %d is negative", AnnotationCPUs, s.CPUs)
+	}
+	return nil
+}
+
+// Check says what is wrong with the links.
+func (n *Network) Check() error {
+	if len(n.Links) > MaxLinks {
+		return fmt.Errorf("%d links: a machine has %d network cards", len(n.Links), MaxLinks)
+	}
+	seen, gateways := map[string]bool{}, 0
+	for _, l := range n.Links {
+		if l.Socket == "" || seen[l.Socket] {
+			return fmt.Errorf("link to switch %q: each link needs a socket of its own", l.Socket)
+		}
+		seen[l.Socket] = true
+		if l.Gateway != "" {
+			gateways++
+		}
+	}
+	if gateways > 1 {
+		return fmt.Errorf("%d links have a default gateway: one may", gateways)
 	}
 	return nil
 }

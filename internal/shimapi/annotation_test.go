@@ -15,7 +15,7 @@ func TestSettingsSurviveTheirAnnotations(t *testing.T) {
 	uid, gid := uint32(999), uint32(998)
 	want := shimapi.Settings{
 		Network: &shimapi.Network{
-			Socket: "/run/s", MAC: "02:00:00:00:00:01", Addresses: []string{"10.1.0.2/24"},
+			Links: []shimapi.Link{{Socket: "/run/s", MAC: "02:00:00:00:00:01", Addresses: []string{"10.1.0.2/24"}}},
 			Hosts: []shimapi.Host{{Address: "10.1.0.3", Names: []string{"db"}}},
 		},
 		Mounts:    map[string]shimapi.Mount{"/src": {Cache: "none", UID: &uid, GID: &gid}},
@@ -45,7 +45,7 @@ func TestSettingsSurviveTheirAnnotations(t *testing.T) {
 
 func TestBadAnnotationsAreRefusedByName(t *testing.T) {
 	for name, value := range map[string]string{
-		shimapi.AnnotationNetwork:   `{"mtu":"big"}`,
+		shimapi.AnnotationNetwork:   `{"links":[{"socket":"/s","gateway":"10.0.0.1"},{"socket":"/t","gateway":"10.1.0.1"}]}`,
 		shimapi.AnnotationMounts:    `{"/x":{"cache":"mmap"}}`,
 		shimapi.AnnotationCPUs:      `-1`,
 		shimapi.AnnotationMaxMemory: `-5`,

@@ -10,6 +10,7 @@ import (
 type ShimService interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
+	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest, Shim_ReadArchiveServer) error
@@ -91,6 +92,13 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				}
 				return svc.Console(ctx, &req)
 			},
+			"SetNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req SetNetworkRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.SetNetwork(ctx, &req)
+			},
 			"Outcome": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req OutcomeRequest
 				if err := unmarshal(&req); err != nil {
@@ -154,6 +162,7 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 type ShimClient interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
+	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest) (Shim_ReadArchiveClient, error)
@@ -183,6 +192,14 @@ func (c *shimClient) Info(ctx context.Context, req *InfoRequest) (*InfoResponse,
 func (c *shimClient) Console(ctx context.Context, req *ConsoleRequest) (*ConsoleResponse, error) {
 	var resp ConsoleResponse
 	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Console", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *shimClient) SetNetwork(ctx context.Context, req *SetNetworkRequest) (*SetNetworkResponse, error) {
+	var resp SetNetworkResponse
+	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "SetNetwork", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

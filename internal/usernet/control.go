@@ -55,6 +55,7 @@ func (s *Switch) Info() Info {
 //	DELETE /v1/endpoints/{id}
 //	PUT    /v1/endpoints/{id}/names   []string
 //	PUT    /v1/endpoints/{id}/peers   []string
+//	POST   /v1/endpoints/{id}/ports   []PortMapping → []PortMapping
 //	POST   /v1/resolve          string → resolution
 //	POST   /v1/stop
 func controlHandler(s *Switch, stop func()) http.Handler {
@@ -76,6 +77,15 @@ func controlHandler(s *Switch, stop func()) http.Handler {
 	})
 	mux.HandleFunc("PUT /v1/endpoints/{id}/names", setList(s.SetNames))
 	mux.HandleFunc("PUT /v1/endpoints/{id}/peers", setList(s.SetPeers))
+	mux.HandleFunc("POST /v1/endpoints/{id}/ports", func(w http.ResponseWriter, r *http.Request) {
+		var ports []PortMapping
+		if err := readRequest(r.Body, &ports); err != nil {
+			reply(w, nil, err)
+			return
+		}
+		got, err := s.PublishPorts(r.PathValue("id"), ports)
+		reply(w, got, err)
+	})
 	mux.HandleFunc("POST /v1/resolve", func(w http.ResponseWriter, r *http.Request) {
 		var name string
 		if err := readRequest(r.Body, &name); err != nil {

@@ -65,3 +65,33 @@ func (s *Switch) askPeers(ctx context.Context, ep *endpoint, name string) ([]net
 	}
 	return nil, false
 }
+
+// PublishPorts publishes ports of an endpoint that publishes none, all or
+// nothing, and returns them as they came out. It fails as AddEndpoint does.
+func (s *Switch) PublishPorts(id string, ports []PortMapping) ([]PortMapping, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ep, ok := s.endpoints[id]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("network %s: endpoint %s: %w", s.cfg.Name, id, errdefs.ErrNotFound)
+	case len(ep.spec.Ports) > 0:
+		return nil, fmt.Errorf("network %s: endpoint %s publishes ports already: %w", s.cfg.Name, id, errdefs.ErrAlreadyExists)
+	case s.cfg.Internal && len(ports) > 0:
+		return nil, fmt.Errorf("the network is internal, it publishes no ports: %w", errdefs.ErrInvalidArgument)
+	}
+	ep.spec.Ports, ep.ports = ports, newTracker(len(ports))
+	if err := s.publish(ep); err != nil {
+		ep.ports.stop()
+		<-ep.ports.done()
+		ep.spec.Ports, ep.ports = nil, newTracker(0)
+		return nil, fmt.Errorf("network %s: endpoint %s: %w", s.cfg.Name, id, err)
+	}
+	return slices.Clone(ep.spec.Ports), nil
+}
+
+// PublishPorts is Switch.PublishPorts in the network's process.
+func (c *Client) PublishPorts(ctx context.Context, id string, ports []PortMapping) ([]PortMapping, error) {
+	var got []PortMapping
+	return got, c.call(ctx, http.MethodPost, endpointPath(id)+"/ports", ports, &got)
+}

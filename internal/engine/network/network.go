@@ -279,6 +279,31 @@ func (m *Manager) SetNames(ctx context.Context, name, endpoint string, names []s
 	return m.ask(ctx, name, func(c *usernet.Client) error { return c.SetNames(ctx, endpoint, names) })
 }
 
+// SetPeers tells a network which other networks, by their directories, the
+// container of an endpoint is on. An endpoint that is not there is no error.
+func (m *Manager) SetPeers(ctx context.Context, name, endpoint string, dirs []string) error {
+	return m.ask(ctx, name, func(c *usernet.Client) error { return c.SetPeers(ctx, endpoint, dirs) })
+}
+
+// PublishPorts publishes the ports of an endpoint that publishes none, and
+// returns them as they came out.
+func (m *Manager) PublishPorts(ctx context.Context, name, endpoint string, ports []usernet.PortMapping) (got []usernet.PortMapping, err error) {
+	err = m.ask(ctx, name, func(c *usernet.Client) error {
+		got, err = c.PublishPorts(ctx, endpoint, ports)
+		return err
+	})
+	return got, err
+}
+
+// Dir is the directory of a network's process.
+func (m *Manager) Dir(name string) (string, error) {
+	e, err := m.find(name)
+	if err != nil {
+		return "", err
+	}
+	return m.dir(e.Network), nil
+}
+
 // ask calls the process of a network, if there is one.
 func (m *Manager) ask(ctx context.Context, name string, call func(*usernet.Client) error) error {
 	e, err := m.acquire(name)
@@ -331,8 +356,8 @@ func (m *Manager) Endpoints(ctx context.Context, name string) (all []usernet.End
 	return all, err
 }
 
-// Reconcile removes the endpoints of containers that do not run.
-func (m *Manager) Reconcile(ctx context.Context, running map[string]bool) error {
+// Reconcile removes the endpoints that are not to be kept.
+func (m *Manager) Reconcile(ctx context.Context, keep func(network, endpoint string) bool) error {
 	for _, n := range m.Networks() {
 		if n.Name == None {
 			continue
@@ -342,7 +367,7 @@ func (m *Manager) Reconcile(ctx context.Context, running map[string]bool) error 
 			return err
 		}
 		for _, ep := range endpoints {
-			if running[ep.ID] {
+			if keep(n.Name, ep.ID) {
 				continue
 			}
 			if err := m.Disconnect(ctx, n.Name, ep.ID); err != nil {

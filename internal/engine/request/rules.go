@@ -122,13 +122,12 @@ func mountRules() []Rule {
 // endpointRules are those of a container's settings on a network.
 func endpointRules(e string) []Rule {
 	output := "an answer of the daemon, ignored in requests as dockerd does"
-	rules := honored(e+"MacAddress", e+"Aliases", e+"IPAMConfig.IPv4Address")
+	rules := honored(e+"MacAddress", e+"Aliases", e+"GwPriority", e+"IPAMConfig.IPv4Address")
 	rules = append(rules,
 		Rule{Field: e + "IPAMConfig.IPv6Address", Verdict: Refused, Why: "byre's networks carry IPv4 only"},
 		Rule{Field: e + "IPAMConfig.LinkLocalIPs", Verdict: Refused, Why: "a container has one address, and link-local ones are reached from no network"},
 		Rule{Field: e + "Links", Verdict: Refused, Why: "links are deprecated, containers of a network find each other by name"},
 		Rule{Field: e + "DriverOpts", Verdict: Refused, Why: "byre's networks have no options for one container"},
-		Rule{Field: e + "GwPriority", Verdict: Harmless, Why: "a container is on one network"},
 	)
 	for _, f := range []string{
 		"NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway",

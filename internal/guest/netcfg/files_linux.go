@@ -3,7 +3,9 @@
 package netcfg
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -84,15 +86,52 @@ func plainWords(lists ...[]string) error {
 }
 
 // writeFiles writes files in place: a container may have them bound in, and a
-// bind stays with the inode.
+// bind stays with the inode. What the container itself wrote into them stays:
+// its lines in hosts, and a resolv.conf or hostname that it changed.
 func writeFiles(dir string, files map[string]string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", dir, err)
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		if err := writeFile(dir, name, text); err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// writeFile writes one of the files, and beside it what it wrote, by which it
+// sees the next time what is not its own.
+func writeFile(dir, name, text string) error {
+	path, own := filepath.Join(dir, name), filepath.Join(dir, ".written-"+name)
+	before, err := os.ReadFile(own)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	content := text
+	if now, readErr := os.ReadFile(path); readErr == nil && err == nil && string(now) != string(before) {
+		if name != "hosts" {
+			return nil
+		}
+		content += foreignLines(string(now), string(before))
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(own, []byte(text), 0o600)
+}
+
+// foreignLines are the lines of now that were not in before.
+func foreignLines(now, before string) string {
+	ours := map[string]bool{}
+	for line := range strings.Lines(before) {
+		ours[strings.TrimSpace(line)] = true
+	}
+	var b strings.Builder
+	for line := range strings.Lines(now) {
+		if line = strings.TrimSpace(line); line != "" && !ours[line] {
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
 }

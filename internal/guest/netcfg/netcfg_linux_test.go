@@ -74,6 +74,36 @@ func TestFilesAreWrittenInPlace(t *testing.T) {
 	}
 }
 
+func TestWhatTheContainerWroteStays(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etc")
+	write := func(hosts, resolv string) {
+		t.Helper()
+		if err := writeFiles(dir, map[string]string{"hosts": hosts, "resolv.conf": resolv}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(name, want string) {
+		t.Helper()
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v, want %q", name, b, err, want)
+		}
+	}
+	write("1 a\n2 web\n", "nameserver 1\n")
+	write("1 a\n3 web\n", "nameserver 2\n")
+	expect("hosts", "1 a\n3 web\n")
+	expect("resolv.conf", "nameserver 2\n")
+	for name, text := range map[string]string{"hosts": "1 a\n3 web\n9 mine\n", "resolv.conf": "nameserver mine\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		write("1 a\n4 web\n", "nameserver 3\n")
+		expect("hosts", "1 a\n4 web\n9 mine\n")
+		expect("resolv.conf", "nameserver mine\n")
+	}
+}
+
 func TestLinksAreCheckedBeforeTheyAreTouched(t *testing.T) {
 	prefixes, gateway, err := parseLink(&guestapi.Link{Addresses: []string{"10.1.2.3/16", "fd00::3/64"}, Gateway: "10.1.0.1", Mac: make([]byte, 6)})
 	if err != nil || len(prefixes) != 2 || prefixes[0].String() != "10.1.2.3/16" || gateway.String() != "10.1.0.1" {
