@@ -106,8 +106,8 @@ func (a *api) networkOperations() []operation {
 		{http.MethodGet, "/networks/{id}", a.networksInspect, ""},
 		{http.MethodPost, "/networks/create", a.networksCreate, "fields as listed below"},
 		{http.MethodPost, "/networks/prune", a.networksPrune, "networks of stopped containers stay"},
-		{http.MethodPost, "/networks/{id}/connect", a.networksConnect, "a container is on one network, and is connected before it starts; the rest is refused"},
-		{http.MethodPost, "/networks/{id}/disconnect", a.networksDisconnect, "the card of a running container stays and carries nothing until its next start"},
+		{http.MethodPost, "/networks/{id}/connect", a.networksConnect, "a container is on four networks at most"},
+		{http.MethodPost, "/networks/{id}/disconnect", a.networksDisconnect, ""},
 		{http.MethodDelete, "/networks/{id}", a.networksRemove, ""},
 	}
 }

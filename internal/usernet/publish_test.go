@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"byre.dev/byre/internal/usernet"
 )
 
@@ -211,5 +213,38 @@ func TestInternalNetworkPublishesNothing(t *testing.T) {
 	}
 	if ep.Gateway.IsValid() || !ep.Nameserver.IsValid() {
 		t.Errorf("gateway %s, nameserver %s; want only the latter", ep.Gateway, ep.Nameserver)
+	}
+}
+
+func TestPortsArePublishedLater(t *testing.T) {
+	s := newSwitch(t, nil)
+	g := boot(t, s, usernet.Endpoint{ID: "a"})
+	g.listenEcho(t, 7)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	busy := taken.Addr().(*net.TCPAddr).AddrPort().Port()
+	want := usernet.PortMapping{HostIP: loopback, GuestPort: 7}
+	if _, err := s.PublishPorts("a", []usernet.PortMapping{want, {HostIP: loopback, HostPort: busy, GuestPort: 7}}); !errors.Is(err, usernet.ErrPortInUse) {
+		t.Fatalf("PublishPorts of a port in use = %v", err)
+	}
+	got, err := s.PublishPorts("a", []usernet.PortMapping{want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", netip.AddrPortFrom(got[0].HostIP, got[0].HostPort).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer := exchange(t, c, "hello"); answer != "hellobye" {
+		t.Errorf("answer %q", answer)
+	}
+	if _, err := s.PublishPorts("a", []usernet.PortMapping{want}); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("second PublishPorts = %v", err)
+	}
+	if _, err := s.PublishPorts("b", nil); !errdefs.IsNotFound(err) {
+		t.Errorf("PublishPorts of nobody = %v", err)
 	}
 }

@@ -6,7 +6,8 @@
 // every operating system, and tested there.
 //
 // The guest sees what it sees under QEMU: disks by LUN on one SCSI controller,
-// a serial console, one NIC. The guest link is AF_HYPERV, which the guest's
+// a serial console, and network cards, each plugged in with its endpoint and
+// found by the endpoint's address. The guest link is AF_HYPERV, which the guest's
 // kernel shows as AF_VSOCK.
 package hcs
 
@@ -46,8 +47,6 @@ type Spec struct {
 	// UserSID is the account that may use the guest link beside SYSTEM and
 	// the administrators; empty means nobody.
 	UserSID string
-	// NIC is the machine's network card; nil means none.
-	NIC *NIC
 }
 
 // NIC is a network card on an endpoint of the Host Compute Network.
@@ -96,9 +95,6 @@ func Document(s Spec) (ComputeSystem, error) {
 	if s.ConsolePipe != "" {
 		devices.ComPorts = map[string]ComPort{"0": {NamedPipe: s.ConsolePipe}}
 	}
-	if s.NIC != nil {
-		devices.NetworkAdapters = map[string]NetworkAdapter{s.NIC.ID: s.NIC.adapter()}
-	}
 	return doc, nil
 }
 
@@ -116,8 +112,6 @@ func (s Spec) validate() error {
 		return fmt.Errorf("%d bytes of memory", s.Memory)
 	case s.UserSID != "" && !sid.MatchString(s.UserSID):
 		return fmt.Errorf("%q is no security identifier", s.UserSID)
-	case s.NIC != nil && (s.NIC.ID == "" || s.NIC.Endpoint == ""):
-		return errors.New("a NIC needs an ID and an endpoint")
 	}
 	return nil
 }
@@ -183,9 +177,13 @@ func SetMemory(bytes uint64) ModifySettingRequest {
 	}
 }
 
-// AttachNIC is the request that plugs a network card in.
-func AttachNIC(n NIC) ModifySettingRequest {
-	return ModifySettingRequest{ResourcePath: nicPath(n), RequestType: "Add", Settings: n.adapter()}
+// AttachNIC is the request that plugs a network card in: a machine starts with
+// none. It fails with errdefs.ErrInvalidArgument for what HCS would refuse.
+func AttachNIC(n NIC) (ModifySettingRequest, error) {
+	if n.ID == "" || n.Endpoint == "" {
+		return ModifySettingRequest{}, fmt.Errorf("attach network card: it needs an ID and an endpoint: %w", errdefs.ErrInvalidArgument)
+	}
+	return ModifySettingRequest{ResourcePath: nicPath(n), RequestType: "Add", Settings: n.adapter()}, nil
 }
 
 // DetachNIC is the request that unplugs a network card.

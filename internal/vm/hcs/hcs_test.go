@@ -62,10 +62,6 @@ func TestDocumentOfAFullMachine(t *testing.T) {
 	s.CPUs = 8
 	s.ConsolePipe = `\\.\pipe\byre-console-1`
 	s.UserSID = "S-1-5-21-1004336348-1177238915-682003330-1001"
-	s.NIC = &hcs.NIC{
-		ID: "5f1d1a2c-8c2b-4b55-9d0f-2f4b7f1f0a11", Endpoint: "0c9c2d1e-3b55-4f6a-8a8e-9f1c0d2e3f40",
-		MAC: "00-15-5D-00-00-01",
-	}
 	doc, err := hcs.Document(s)
 	if err != nil {
 		t.Fatal(err)
@@ -82,10 +78,14 @@ func TestRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := hcs.NIC{ID: "5f1d1a2c-8c2b-4b55-9d0f-2f4b7f1f0a11", Endpoint: "0c9c2d1e-3b55-4f6a-8a8e-9f1c0d2e3f40"}
+	n := hcs.NIC{ID: "5f1d1a2c-8c2b-4b55-9d0f-2f4b7f1f0a11", Endpoint: "0c9c2d1e-3b55-4f6a-8a8e-9f1c0d2e3f40", MAC: "00-15-5D-00-00-01"}
+	add, err := hcs.AttachNIC(n)
+	if err != nil {
+		t.Fatal(err)
+	}
 	golden(t, "requests", map[string]hcs.ModifySettingRequest{
 		"attach disk": attach, "detach disk": detach, "set memory": hcs.SetMemory(2<<30 + 5<<20),
-		"attach NIC": hcs.AttachNIC(n), "detach NIC": hcs.DetachNIC(n),
+		"attach NIC": add, "detach NIC": hcs.DetachNIC(n),
 	})
 }
 
@@ -98,16 +98,21 @@ func TestDiskBeyondTheControllerIsRefused(t *testing.T) {
 	}
 }
 
+func TestCardWithoutAnEndpointIsRefused(t *testing.T) {
+	if _, err := hcs.AttachNIC(hcs.NIC{ID: "x"}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("AttachNIC = %v, want invalid argument", err)
+	}
+}
+
 func TestSpecsThatHCSWouldRefuse(t *testing.T) {
 	for name, spoil := range map[string]func(*hcs.Spec){
-		"no kernel":      func(s *hcs.Spec) { s.Kernel = "" },
-		"no initrd":      func(s *hcs.Spec) { s.Initrd = "" },
-		"no processor":   func(s *hcs.Spec) { s.CPUs = 0 },
-		"no memory":      func(s *hcs.Spec) { s.Memory = 0 },
-		"everybody":      func(s *hcs.Spec) { s.UserSID = "WD" },
-		"two grants":     func(s *hcs.Spec) { s.UserSID = "S-1-5-18)(A;;FA;;;WD" },
-		"trailing line":  func(s *hcs.Spec) { s.UserSID = "S-1-5-18\n" },
-		"NIC of nowhere": func(s *hcs.Spec) { s.NIC = &hcs.NIC{ID: "x"} },
+		"no kernel":     func(s *hcs.Spec) { s.Kernel = "" },
+		"no initrd":     func(s *hcs.Spec) { s.Initrd = "" },
+		"no processor":  func(s *hcs.Spec) { s.CPUs = 0 },
+		"no memory":     func(s *hcs.Spec) { s.Memory = 0 },
+		"everybody":     func(s *hcs.Spec) { s.UserSID = "WD" },
+		"two grants":    func(s *hcs.Spec) { s.UserSID = "S-1-5-18)(A;;FA;;;WD" },
+		"trailing line": func(s *hcs.Spec) { s.UserSID = "S-1-5-18\n" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := small()

@@ -87,8 +87,6 @@ type Devices struct {
 	ComPorts map[string]ComPort `json:",omitempty"`
 	// Scsi are controllers by name or GUID.
 	Scsi map[string]Scsi
-	// NetworkAdapters are NICs by GUID.
-	NetworkAdapters map[string]NetworkAdapter `json:",omitempty"`
 	// HvSocket is the guest link.
 	HvSocket HvSocket
 	// Plan9 is HCS's own file server, without shares: ours serves them over

@@ -115,5 +115,5 @@ func (m *machine) Close() error {
 	err := m.p.close()
 	m.wg.Wait()
 	_ = m.session.Close() // its connection is closed already
-	return errors.Join(err, m.ports.close(), m.nics.close())
+	return errors.Join(err, m.ports.close())
 }

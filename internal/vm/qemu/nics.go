@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -31,16 +32,9 @@ type nics struct {
 	// The rest is guarded by mu. next numbers the back ends, so that none has
 	// the name of one that is on its way out.
 	next int
-	used [nicCount]attachment
-}
-
-// attachment is what a card's hub has beside the card; the zero value is
-// nothing.
-type attachment struct {
-	// number is that of the back end.
-	number int
-	// socket is our descriptor of QEMU's connection to the switch.
-	socket *os.File
+	// uplinks are the numbers of what each card's hub has beside the card, 0 for
+	// nothing.
+	uplinks [nicCount]int
 }
 
 func nicDevice(i int) string { return fmt.Sprintf("nic%d", i) }
@@ -64,22 +58,19 @@ func (m *machine) AttachNIC(ctx context.Context, nic vm.NIC) (net.HardwareAddr, 
 func (n *nics) attach(ctx context.Context, nic vm.NIC) (net.HardwareAddr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	i := 0
-	for i < len(n.used) && n.used[i].socket != nil {
-		i++
-	}
-	if i == len(n.used) {
-		return nil, fmt.Errorf("the machine has its %d network cards: %w", len(n.used), errdefs.ErrResourceExhausted)
+	i := slices.Index(n.uplinks[:], 0)
+	if i < 0 {
+		return nil, fmt.Errorf("the machine has its %d network cards: %w", nicCount, errdefs.ErrResourceExhausted)
 	}
 	socket, err := dialSwitch(nic.Socket)
 	if err != nil {
 		return nil, err
 	}
 	n.next++
-	if err := n.plug(ctx, i, n.next, socket); err != nil {
-		return nil, errors.Join(err, socket.Close())
+	if err := errors.Join(n.plug(ctx, i, n.next, socket), socket.Close()); err != nil {
+		return nil, err
 	}
-	n.used[i] = attachment{n.next, socket}
+	n.uplinks[i] = n.next
 	return nicAddress(i), nil
 }
 
@@ -136,33 +127,29 @@ func (m *machine) DetachNIC(ctx context.Context, card net.HardwareAddr) error {
 func (n *nics) detach(ctx context.Context, card net.HardwareAddr) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i := range n.used {
-		at := n.used[i]
-		if at.socket == nil || !bytes.Equal(card, nicAddress(i)) {
+	for i, number := range n.uplinks {
+		if number == 0 || !bytes.Equal(card, nicAddress(i)) {
 			continue
 		}
 		if err := n.setLink(ctx, i, false); err != nil {
 			return err
 		}
-		if err := n.unplug(ctx, at.number); err != nil {
+		if err := n.unplug(ctx, number); err != nil {
 			return err
 		}
-		n.used[i] = attachment{}
-		return at.socket.Close()
+		n.uplinks[i] = 0
+		return n.drop(ctx)
 	}
 	return errdefs.ErrNotFound
 }
 
-// close closes our descriptors of the switches' connections.
-func (n *nics) close() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var err error
-	for i, at := range n.used {
-		if at.socket != nil {
-			err = errors.Join(err, at.socket.Close())
-			n.used[i] = attachment{}
-		}
-	}
-	return err
+// drop has QEMU let go of frames that wait for a switch which is gone: the card
+// would wait with them, and send nothing to the next switch. A machine drops
+// them when it stops, for the few milliseconds that this takes.
+func (n *nics) drop(ctx context.Context) error {
+	err := n.monitor.run(ctx, "stop", nil, nil)
+	// Whoever gives up must not leave the machine stopped.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unplugLimit)
+	defer cancel()
+	return errors.Join(err, n.monitor.run(ctx, "cont", nil, nil))
 }
