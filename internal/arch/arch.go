@@ -67,9 +67,10 @@ sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm disk
 shim: sandbox shimapi usernet vm guestapi
 ctrd: snapshot lockfile shimapi
 engine: usernet shimapi watch disk
+build: engine
 builder: engine mux
-dockerapi: engine
-daemon: ctrd engine builder dockerapi localsock lockfile home
+dockerapi: engine build
+daemon: ctrd engine build builder dockerapi localsock lockfile home
 doctor: home localsock shimapi
 cli: localsock home
 arch:
@@ -80,9 +81,9 @@ arch:
 const Doors = `
 gvisor.dev/gvisor: usernet
 github.com/containers/gvisor-tap-vsock: usernet
-github.com/containerd/containerd/v2: ctrd engine shim snapshot shimapi
-github.com/moby/moby: dockerapi engine builder cli
+github.com/containerd/containerd/v2: ctrd engine shim snapshot shimapi build
+github.com/moby/moby: dockerapi engine build builder cli
 github.com/docker/cli: cli
-github.com/moby/buildkit: engine/change
+github.com/moby/buildkit: engine/change build
 github.com/Microsoft/hcsshim: layer
 `

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"time"
 
+	"byre.dev/byre/internal/build"
 	"byre.dev/byre/internal/builder"
 	"byre.dev/byre/internal/ctrd"
 	"byre.dev/byre/internal/dockerapi"
@@ -95,12 +96,14 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 	}
 	defer closeWithin(ctx, &err, eng.Close)
 	engineConfig.Home = cfg.Home.Path("builder")
-	build := builder.New(builder.Config{
+	machine := builder.New(builder.Config{
 		Engine: engineConfig, Archive: cfg.BuilderImage, Images: builder.ImagesOf(eng), Idle: cfg.BuilderIdle,
 		Environ: os.Environ(), Log: cfg.Log,
 	})
-	defer closeWithin(ctx, &err, build.Close)
-	return serve(ctx, cfg, dockerapi.New(eng, build, cfg.Log), ready)
+	defer closeWithin(ctx, &err, machine.Close)
+	builds := build.New(build.Config{Builder: machine, Images: eng.Images, Log: cfg.Log})
+	defer closeInto(&err, builds)
+	return serve(ctx, cfg, dockerapi.New(eng, builds, cfg.Log), ready)
 }
 
 // closeWithin closes what must not hold up the daemon's end for ever.

@@ -83,8 +83,8 @@ func (a *api) imageOperations() []operation {
 		{http.MethodPost, "/commit", a.commit, ""},
 		{http.MethodPost, "/build", nil, "not yet served"},
 		{http.MethodPost, "/build/prune", nil, "not yet served"},
-		{http.MethodPost, "/session", nil, "not yet served"},
-		{http.MethodPost, "/grpc", nil, "not yet served"},
+		{http.MethodPost, "/session", a.session, ""},
+		{http.MethodPost, "/grpc", a.grpc, ""},
 		{http.MethodGet, "/distribution/{name}/json", a.distributionInspect, ""},
 	}
 }

@@ -7,16 +7,15 @@
 package dockerapi
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
 
 	"github.com/containerd/errdefs"
 
+	"byre.dev/byre/internal/build"
 	"byre.dev/byre/internal/engine"
 )
 
@@ -27,35 +26,24 @@ const (
 	MinVersion = "1.40"
 )
 
-// Builder is where images are built.
-type Builder interface {
-	// Dial connects to BuildKit's control API, gRPC without TLS, and starts the
-	// builder when none runs.
-	Dial(ctx context.Context) (net.Conn, error)
-	// Running tells whether Dial would find a builder that runs.
-	Running() bool
-	// DiskUsage is what the cache takes on the host, in bytes; 0 means that
-	// nothing was ever built.
-	DiskUsage() int64
-}
-
 // api serves requests.
 type api struct {
-	engine  *engine.Engine
-	builder Builder
-	log     *slog.Logger
+	engine *engine.Engine
+	builds *build.Service
+	log    *slog.Logger
 }
 
 // handler serves one operation. An error becomes the answer, unless one has
 // been started.
 type handler func(w http.ResponseWriter, r *call) error
 
-// New returns the handler of all of the API. A nil log discards messages.
-func New(e *engine.Engine, b Builder, log *slog.Logger) http.Handler {
+// New returns the handler of all of the API. With nil builds there is no
+// builder; a nil log discards messages.
+func New(e *engine.Engine, builds *build.Service, log *slog.Logger) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &api{engine: e, builder: b, log: log}
+	a := &api{engine: e, builds: builds, log: log}
 	return &router{api: a, routes: compile(a.operations())}
 }
 
