@@ -32,9 +32,9 @@ programs: packages ## the host's programs
 	@$(GOBUILD) -o bin/byre ./cmd/byre
 	@$(GOBUILD) -o bin/containerd-shim-byre-v1 ./cmd/containerd-shim-byre-v1
 
-# Compose has a module of its own: what it needs is none of byre's.
+# Each has a module of its own: what they need is none of byre's.
 .PHONY: plugins
-plugins: bin/cli-plugins/docker-compose ## docker's compose, as "byre compose"
+plugins: bin/cli-plugins/docker-compose bin/cli-plugins/docker-buildx ## docker's compose and buildx
 
 bin/cli-plugins/docker-compose: plugins/compose/go.mod | packages
 	$(say) 'plugins: compose'
@@ -42,6 +42,13 @@ bin/cli-plugins/docker-compose: plugins/compose/go.mod | packages
 	@cd plugins/compose && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
 		-ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$$($(GO) list -m -f '{{.Version}}' github.com/docker/compose/v5)" \
 		-o ../../$@ github.com/docker/compose/v5/cmd
+
+bin/cli-plugins/docker-buildx: plugins/buildx/go.mod | packages
+	$(say) 'plugins: buildx'
+	@mkdir -p bin/cli-plugins
+	@cd plugins/buildx && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X github.com/docker/buildx/version.Version=$$($(GO) list -m -f '{{.Version}}' github.com/docker/buildx)" \
+		-o ../../$@ github.com/docker/buildx/cmd/buildx
 
 # --- guest image --------------------------------------------------------------
 

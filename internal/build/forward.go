@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -158,3 +159,7 @@ func serveLocal(desc *grpc.ServiceDesc, srv any, method string, in grpc.ServerSt
 	}
 	return status.Errorf(codes.Unimplemented, "unknown method %s", method)
 }
+
+// fromBuilder puts an error of the builder's into this side's classes. Its
+// text is the builder's.
+func fromBuilder(err error) error { return errgrpc.ToNative(err) }

@@ -126,6 +126,7 @@ func run(ctx context.Context, cfg Config, args []string) error {
 		return err
 	}
 	addPluginDir(dockerCli)
+	rest = toBuildx(dockerCli, cmd, rest)
 	if len(rest) > 0 {
 		if _, _, err := cmd.Find(rest); err != nil {
 			if found, err := runPlugin(ctx, dockerCli, cmd, rest[0], starter); found {

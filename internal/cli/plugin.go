@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -68,6 +69,30 @@ func runPlugin(ctx context.Context, dockerCli *command.DockerCli, root *cobra.Co
 		return true, cli.StatusError{StatusCode: exit.ExitCode()}
 	}
 	return true, err
+}
+
+// toBuildx turns the commands that build into those of the plugin buildx, as
+// docker's own program does: where it is there, and DOCKER_BUILDKIT is not
+// false.
+func toBuildx(dockerCli *command.DockerCli, root *cobra.Command, args []string) []string {
+	if on, err := strconv.ParseBool(os.Getenv("DOCKER_BUILDKIT")); err == nil && !on {
+		return args
+	}
+	var rest []string
+	switch {
+	case len(args) > 0 && args[0] == "build":
+		rest = args
+	case len(args) > 1 && args[0] == "image" && args[1] == "build":
+		rest = args[1:]
+	case len(args) > 0 && args[0] == "builder":
+		rest = args[1:]
+	default:
+		return args
+	}
+	if _, err := manager.GetPlugin("buildx", dockerCli, root); err != nil {
+		return args
+	}
+	return append([]string{"buildx"}, rest...)
 }
 
 // daemonEnv makes sure that byre's daemon answers, and points a plugin's

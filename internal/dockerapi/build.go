@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	buildtype "github.com/moby/moby/api/types/build"
 
 	"byre.dev/byre/internal/build"
 )
@@ -53,6 +54,58 @@ func (a *api) grpc(w http.ResponseWriter, r *call) error {
 		a.log.Warn("control connection refused", "err", err)
 	}
 	return nil
+}
+
+// buildPrune answers /build/prune. Until API 1.48 what is kept was called
+// keep-storage.
+func (a *api) buildPrune(w http.ResponseWriter, r *call) error {
+	builds, err := a.builder()
+	if err != nil {
+		return err
+	}
+	req := build.PruneRequest{All: r.flag("all")}
+	for name, dst := range map[string]*int64{
+		"keep-storage": &req.ReservedSpace, "reserved-space": &req.ReservedSpace,
+		"max-used-space": &req.MaxUsedSpace, "min-free-space": &req.MinFreeSpace,
+	} {
+		n, err := r.number(name)
+		if err != nil {
+			return err
+		}
+		if n != nil {
+			*dst = int64(*n)
+		}
+	}
+	if req.Filters, err = r.filters(); err != nil {
+		return err
+	}
+	report, err := builds.Prune(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
+}
+
+// cacheUsage is what the build cache holds.
+func (a *api) cacheUsage(r *call) ([]buildtype.CacheRecord, error) {
+	if a.builds == nil {
+		return nil, nil
+	}
+	return a.builds.Usage(r.Context())
+}
+
+// cacheReport puts the records in the form of API 1.52.
+func cacheReport(records []buildtype.CacheRecord) *buildtype.DiskUsage {
+	du := &buildtype.DiskUsage{TotalCount: int64(len(records)), Items: records}
+	for _, r := range records {
+		du.TotalSize += r.Size
+		if r.InUse {
+			du.ActiveCount++
+		} else if !r.Shared {
+			du.Reclaimable += r.Size
+		}
+	}
+	return du
 }
 
 // upgrade takes the connection over for HTTP/2.

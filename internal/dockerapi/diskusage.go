@@ -4,6 +4,8 @@ package dockerapi
 
 import (
 	"net/http"
+
+	"github.com/moby/moby/api/types/build"
 )
 
 // diskUsage answers in the form that API 1.52 replaced, too: clients of either
@@ -13,8 +15,17 @@ func (a *api) diskUsage(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
+	cache, err := a.cacheUsage(r)
+	if err != nil {
+		return err
+	}
 	if !r.before("1.52") {
-		return writeJSON(w, http.StatusOK, du.Report())
+		report := du.Report()
+		report.BuildCacheUsage = cacheReport(cache)
+		return writeJSON(w, http.StatusOK, report)
+	}
+	if cache == nil {
+		cache = []build.CacheRecord{}
 	}
 	volumes := []any{}
 	for _, v := range du.Volumes {
@@ -27,6 +38,6 @@ func (a *api) diskUsage(w http.ResponseWriter, r *call) error {
 		Images     any
 		Containers any
 		Volumes    any
-		BuildCache []any
-	}{du.LayersSize, du.Images, du.Containers, volumes, []any{}})
+		BuildCache []build.CacheRecord
+	}{du.LayersSize, du.Images, du.Containers, volumes, cache})
 }

@@ -21,7 +21,7 @@ func (a *api) systemOperations() []operation {
 		{http.MethodGet, "/version", a.version, ""},
 		{http.MethodGet, "/info", a.info, "swarm is inactive; fields of kernel features are those of the guest"},
 		{http.MethodGet, "/events", a.events, ""},
-		{http.MethodGet, "/system/df", a.diskUsage, "there is no build cache to count"},
+		{http.MethodGet, "/system/df", a.diskUsage, "of a builder that does not run the cache is one record, its disk"},
 		{http.MethodPost, "/auth", a.auth, "no identity token is given out"},
 	}
 }
@@ -82,7 +82,7 @@ func (a *api) imageOperations() []operation {
 		{http.MethodDelete, "/images/{name}", a.imagesRemove, "the parameter platforms is refused"},
 		{http.MethodPost, "/commit", a.commit, ""},
 		{http.MethodPost, "/build", nil, "not yet served"},
-		{http.MethodPost, "/build/prune", nil, "not yet served"},
+		{http.MethodPost, "/build/prune", a.buildPrune, "the filter label is refused: records of the cache have none"},
 		{http.MethodPost, "/session", a.session, ""},
 		{http.MethodPost, "/grpc", a.grpc, ""},
 		{http.MethodGet, "/distribution/{name}/json", a.distributionInspect, ""},

@@ -24,7 +24,11 @@ func (a *api) ping(w http.ResponseWriter, r *call) error {
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
 	h.Set("Pragma", "no-cache")
-	h.Set("Builder-Version", "1")
+	version := "1"
+	if a.builds != nil {
+		version = "2" // BuildKit, by docker's counting
+	}
+	h.Set("Builder-Version", version)
 	h.Set("Swarm", "inactive")
 	h.Set("Docker-Experimental", "false")
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -42,14 +42,16 @@ type Ingest struct {
 
 // Ingest begins to take an image. The caller closes it.
 func (s *Store) Ingest(ctx context.Context) (*Ingest, error) {
-	held, release, err := s.cfg.Client.WithLease(ctx)
+	// The call may come from a builder, whose context says nothing of this side.
+	namespace := s.cfg.Client.DefaultNamespace()
+	held, release, err := s.cfg.Client.WithLease(namespaces.WithNamespace(ctx, namespace))
 	if err != nil {
 		return nil, fmt.Errorf("take image: %w", err)
 	}
-	i := &Ingest{store: s, release: release, prefix: "ingest-" + rand.Text() + "-"}
-	i.lease, _ = leases.FromContext(held)
-	i.namespace, _ = namespaces.Namespace(held)
-	return i, nil
+	lease, _ := leases.FromContext(held)
+	return &Ingest{
+		store: s, lease: lease, namespace: namespace, release: release, prefix: "ingest-" + rand.Text() + "-",
+	}, nil
 }
 
 // Close lets go of what was not kept. It may be called once.
