@@ -53,7 +53,7 @@ guest/initproc: guestapi
 guest/stdio:
 guest/taskapi:
 guest/archive:
-guest/mount: guestapi guest/vport
+guest/mount: mux guestapi guest/vport
 guest/netcfg: guestapi
 guest/task: guestapi guest/netcfg guest/reap guest/stdio guest/taskapi
 guest/agent: guestapi guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive
@@ -61,7 +61,7 @@ guest/initd: guestapi mux guest/netcfg guest/agent guest/reap guest/vport
 guest/guesttest: guestapi mux testenv
 
 # 4 sandbox
-sandbox: guestapi shimapi linux p9/p9srv p9/replay hostfs watch vm disk
+sandbox: guestapi shimapi mux linux p9/p9srv p9/replay hostfs watch vm disk localsock
 
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi

@@ -85,6 +85,7 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 		Home:            string(cfg.Home),
 		Containerd:      store.Client(),
 		NetworkCommand:  cfg.NetworkCommand,
+		Socket:          cfg.Home.Path("docker.sock"),
 		ShimState:       cfg.Home.Path("run", "io.containerd.runtime.v2.task"),
 		ScratchTemplate: cfg.ScratchTemplate,
 		Build:           cfg.Build,

@@ -56,6 +56,9 @@ type Config struct {
 	// NetworkCommand is the argv that runs a network's switch process; the
 	// network's directory is appended.
 	NetworkCommand []string
+	// Socket is the file of the daemon's socket, as localsock takes it. A bind
+	// mount of it gives a container the daemon. Empty for none.
+	Socket string
 	// ShimState is containerd's state directory of the runtime, where the
 	// bundles are: a shim's address is found there.
 	ShimState string

@@ -58,7 +58,7 @@ func mountPoints(r Record) []container.MountPoint {
 		p := container.MountPoint{
 			Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly,
 		}
-		if m.Type == mount.TypeBind && (m.Consistent || watch.Supported(m.Source) != nil) {
+		if m.Type == mount.TypeBind && !m.Socket && (m.Consistent || watch.Supported(m.Source) != nil) {
 			// The guest caches what it can be told of changes to.
 			p.Mode = strings.TrimPrefix(p.Mode+",cache=none", ",")
 		}

@@ -135,14 +135,17 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 	if err != nil {
 		return Mount{}, err
 	}
-	hostDir, err := hostPath(source, onWindows)
-	if err != nil {
-		return Mount{}, err
+	own := e.ownSocket(source)
+	hostDir := source
+	if !own {
+		if hostDir, err = hostPath(source, onWindows); err != nil {
+			return Mount{}, err
+		}
 	}
 	if err := checkDestination(path.Clean(dest)); err != nil {
 		return Mount{}, err
 	}
-	m := Mount{Type: mount.TypeBind, Source: hostDir, Destination: path.Clean(dest), Mode: mode}
+	m := Mount{Type: mount.TypeBind, Source: hostDir, Destination: path.Clean(dest), Mode: mode, Socket: own}
 	noCopy, err := m.setMode(b)
 	if err != nil {
 		return m, err
@@ -156,7 +159,18 @@ func (e *Engine) parseBind(b string) (Mount, error) {
 	if noCopy {
 		return m, invalid("invalid volume specification: '%s': nocopy is for volumes", b)
 	}
+	if own {
+		return m, m.checkSocket()
+	}
 	return m, makeSource(m.Source)
+}
+
+// checkSocket refuses for a socket what concerns files.
+func (m *Mount) checkSocket() error {
+	if m.UID != nil || m.Consistent {
+		return invalid("invalid volume specification: %s is the daemon's socket, which has no owners to map and no cache", m.Source)
+	}
+	return nil
 }
 
 // setMode reads the mode of a bind, which b is the whole of.
@@ -218,10 +232,10 @@ func (m *Mount) setOwner(option string) (bool, error) {
 // settings are what the shim is told about the mount, nil if nothing. Fill
 // says that the mount is a volume to be filled.
 func (m *Mount) settings(fill bool) *shimapi.Mount {
-	if m.UID == nil && !m.Consistent && !fill && !m.Disk {
+	if m.UID == nil && !m.Consistent && !fill && !m.Disk && !m.Socket {
 		return nil
 	}
-	s := &shimapi.Mount{UID: m.UID, GID: m.GID, Fill: fill, Disk: m.Disk}
+	s := &shimapi.Mount{UID: m.UID, GID: m.GID, Fill: fill, Disk: m.Disk, Socket: m.Socket}
 	if s.GID == nil {
 		s.GID = m.UID
 	}
@@ -251,6 +265,10 @@ func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
 	}
 	switch m.Type {
 	case mount.TypeBind:
+		if r.Socket = e.ownSocket(m.Source); r.Socket {
+			r.Source = m.Source
+			return r, r.checkSocket()
+		}
 		return bindMount(r, m)
 	case mount.TypeVolume:
 		var labels, options map[string]string

@@ -108,6 +108,9 @@ type Mount struct {
 	// UID and GID, where not nil, own in the container what belongs to the user
 	// on the host; GID nil is the number of UID.
 	UID, GID *uint32 `json:",omitempty"`
+	// Socket says of a bind that it is of the daemon's own socket, whatever name
+	// Source has for it.
+	Socket bool `json:",omitempty"`
 	// Consistent says that the guest caches nothing of the share.
 	Consistent bool `json:",omitempty"`
 }

@@ -168,7 +168,7 @@ func (e *Engine) specInput(r Record, fill map[string]bool) spec.Container {
 	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Group: r.Group, Seccomp: defaultSeccomp}
 	for _, m := range r.Mounts {
 		in.Mounts = append(in.Mounts, spec.Mount{
-			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,
+			Source: e.hostSource(m), Destination: m.Destination, ReadOnly: m.ReadOnly,
 			NonRecursive: m.NonRecursive, Options: m.Options, Settings: m.settings(fill[m.Destination]),
 		})
 	}

@@ -130,7 +130,7 @@ func (x Change_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Change_Kind.Descriptor instead.
 func (Change_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17, 0}
 }
 
 type Link_Change int32
@@ -184,7 +184,7 @@ func (x Link_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Link_Change.Descriptor instead.
 func (Link_Change) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // The numbers are Docker's.
@@ -234,7 +234,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31, 0}
 }
 
 type HelloRequest struct {
@@ -551,6 +551,7 @@ type Mount struct {
 	//	*Mount_Share
 	//	*Mount_Tmpfs
 	//	*Mount_Bind
+	//	*Mount_Socket
 	Source   isMount_Source `protobuf_oneof:"source"`
 	ReadOnly bool           `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	// Further options, as mount(8) spells them; unknown ones are refused.
@@ -648,6 +649,15 @@ func (x *Mount) GetBind() *Bind {
 	return nil
 }
 
+func (x *Mount) GetSocket() *Socket {
+	if x != nil {
+		if x, ok := x.Source.(*Mount_Socket); ok {
+			return x.Socket
+		}
+	}
+	return nil
+}
+
 func (x *Mount) GetReadOnly() bool {
 	if x != nil {
 		return x.ReadOnly
@@ -686,6 +696,10 @@ type Mount_Bind struct {
 	Bind *Bind `protobuf:"bytes,6,opt,name=bind,proto3,oneof"`
 }
 
+type Mount_Socket struct {
+	Socket *Socket `protobuf:"bytes,9,opt,name=socket,proto3,oneof"`
+}
+
 func (*Mount_Disk) isMount_Source() {}
 
 func (*Mount_Overlay) isMount_Source() {}
@@ -695,6 +709,8 @@ func (*Mount_Share) isMount_Source() {}
 func (*Mount_Tmpfs) isMount_Source() {}
 
 func (*Mount_Bind) isMount_Source() {}
+
+func (*Mount_Socket) isMount_Source() {}
 
 type Disk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1006,6 +1022,53 @@ func (x *Bind) GetRecursive() bool {
 	return false
 }
 
+// Socket is a Unix socket in the guest whose connections the host carries on:
+// each opens a stream of the guest link to PortSocket under this name. The
+// target is the socket.
+type Socket struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Socket) Reset() {
+	*x = Socket{}
+	mi := &file_guest_v1_guest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Socket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Socket) ProtoMessage() {}
+
+func (x *Socket) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Socket.ProtoReflect.Descriptor instead.
+func (*Socket) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Socket) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type MountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mounts        []*Mount               `protobuf:"bytes,1,rep,name=mounts,proto3" json:"mounts,omitempty"`
@@ -1015,7 +1078,7 @@ type MountRequest struct {
 
 func (x *MountRequest) Reset() {
 	*x = MountRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_guest_v1_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1090,7 @@ func (x *MountRequest) String() string {
 func (*MountRequest) ProtoMessage() {}
 
 func (x *MountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_guest_v1_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1103,7 @@ func (x *MountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountRequest.ProtoReflect.Descriptor instead.
 func (*MountRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MountRequest) GetMounts() []*Mount {
@@ -1058,7 +1121,7 @@ type MountResponse struct {
 
 func (x *MountResponse) Reset() {
 	*x = MountResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_guest_v1_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1133,7 @@ func (x *MountResponse) String() string {
 func (*MountResponse) ProtoMessage() {}
 
 func (x *MountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_guest_v1_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1146,7 @@ func (x *MountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountResponse.ProtoReflect.Descriptor instead.
 func (*MountResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{11}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{12}
 }
 
 type UnmountRequest struct {
@@ -1098,7 +1161,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_guest_v1_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1173,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_guest_v1_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1186,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{12}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UnmountRequest) GetTargets() []string {
@@ -1148,7 +1211,7 @@ type UnmountResponse struct {
 
 func (x *UnmountResponse) Reset() {
 	*x = UnmountResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_guest_v1_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1223,7 @@ func (x *UnmountResponse) String() string {
 func (*UnmountResponse) ProtoMessage() {}
 
 func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_guest_v1_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1236,7 @@ func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountResponse.ProtoReflect.Descriptor instead.
 func (*UnmountResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{13}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{14}
 }
 
 type ReplayRequest struct {
@@ -1188,7 +1251,7 @@ type ReplayRequest struct {
 
 func (x *ReplayRequest) Reset() {
 	*x = ReplayRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_guest_v1_guest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1263,7 @@ func (x *ReplayRequest) String() string {
 func (*ReplayRequest) ProtoMessage() {}
 
 func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_guest_v1_guest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1276,7 @@ func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayRequest.ProtoReflect.Descriptor instead.
 func (*ReplayRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReplayRequest) GetTarget() string {
@@ -1240,7 +1303,7 @@ type ReplayResponse struct {
 
 func (x *ReplayResponse) Reset() {
 	*x = ReplayResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_guest_v1_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1315,7 @@ func (x *ReplayResponse) String() string {
 func (*ReplayResponse) ProtoMessage() {}
 
 func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_guest_v1_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1328,7 @@ func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResponse.ProtoReflect.Descriptor instead.
 func (*ReplayResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplayResponse) GetErrnos() []uint32 {
@@ -1297,7 +1360,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_guest_v1_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1372,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_guest_v1_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1385,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Change) GetKind() Change_Kind {
@@ -1402,7 +1465,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_guest_v1_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1477,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_guest_v1_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1490,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Link) GetIndex() uint32 {
@@ -1489,7 +1552,7 @@ type HostEntry struct {
 
 func (x *HostEntry) Reset() {
 	*x = HostEntry{}
-	mi := &file_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_guest_v1_guest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1564,7 @@ func (x *HostEntry) String() string {
 func (*HostEntry) ProtoMessage() {}
 
 func (x *HostEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_guest_v1_guest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1577,7 @@ func (x *HostEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEntry.ProtoReflect.Descriptor instead.
 func (*HostEntry) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HostEntry) GetAddress() string {
@@ -1551,7 +1614,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_guest_v1_guest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1626,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_guest_v1_guest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1639,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NetworkRequest) GetLinks() []*Link {
@@ -1643,7 +1706,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_guest_v1_guest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1718,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_guest_v1_guest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1731,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{21}
 }
 
 type WriteFileRequest struct {
@@ -1683,7 +1746,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_guest_v1_guest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1758,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_guest_v1_guest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1771,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{21}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WriteFileRequest) GetName() string {
@@ -1740,7 +1803,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_guest_v1_guest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1815,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_guest_v1_guest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1828,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{22}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{23}
 }
 
 type StatPathRequest struct {
@@ -1778,7 +1841,7 @@ type StatPathRequest struct {
 
 func (x *StatPathRequest) Reset() {
 	*x = StatPathRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_guest_v1_guest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1853,7 @@ func (x *StatPathRequest) String() string {
 func (*StatPathRequest) ProtoMessage() {}
 
 func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_guest_v1_guest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1866,7 @@ func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathRequest.ProtoReflect.Descriptor instead.
 func (*StatPathRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{23}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatPathRequest) GetContainerId() string {
@@ -1834,7 +1897,7 @@ type StatPathResponse struct {
 
 func (x *StatPathResponse) Reset() {
 	*x = StatPathResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_guest_v1_guest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1909,7 @@ func (x *StatPathResponse) String() string {
 func (*StatPathResponse) ProtoMessage() {}
 
 func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_guest_v1_guest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1922,7 @@ func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathResponse.ProtoReflect.Descriptor instead.
 func (*StatPathResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{24}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatPathResponse) GetName() string {
@@ -1913,7 +1976,7 @@ type ArchiveRequest struct {
 
 func (x *ArchiveRequest) Reset() {
 	*x = ArchiveRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_guest_v1_guest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +1988,7 @@ func (x *ArchiveRequest) String() string {
 func (*ArchiveRequest) ProtoMessage() {}
 
 func (x *ArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_guest_v1_guest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2001,7 @@ func (x *ArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{25}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ArchiveRequest) GetContainerId() string {
@@ -1985,7 +2048,7 @@ type ArchiveResponse struct {
 
 func (x *ArchiveResponse) Reset() {
 	*x = ArchiveResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2060,7 @@ func (x *ArchiveResponse) String() string {
 func (*ArchiveResponse) ProtoMessage() {}
 
 func (x *ArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2073,7 @@ func (x *ArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{26}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ArchiveResponse) GetBytes() uint64 {
@@ -2034,7 +2097,7 @@ type RootRequest struct {
 
 func (x *RootRequest) Reset() {
 	*x = RootRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2109,7 @@ func (x *RootRequest) String() string {
 func (*RootRequest) ProtoMessage() {}
 
 func (x *RootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2122,7 @@ func (x *RootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootRequest.ProtoReflect.Descriptor instead.
 func (*RootRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RootRequest) GetContainerId() string {
@@ -2092,7 +2155,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2167,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2180,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChangesRequest) GetContainerId() string {
@@ -2137,7 +2200,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2212,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2225,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChangesResponse) GetChanges() []*PathChange {
@@ -2183,7 +2246,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2258,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2271,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -2236,7 +2299,7 @@ type UserRequest struct {
 
 func (x *UserRequest) Reset() {
 	*x = UserRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2311,7 @@ func (x *UserRequest) String() string {
 func (*UserRequest) ProtoMessage() {}
 
 func (x *UserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2324,7 @@ func (x *UserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserRequest.ProtoReflect.Descriptor instead.
 func (*UserRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UserRequest) GetContainerId() string {
@@ -2288,7 +2351,7 @@ type UserResponse struct {
 
 func (x *UserResponse) Reset() {
 	*x = UserResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2363,7 @@ func (x *UserResponse) String() string {
 func (*UserResponse) ProtoMessage() {}
 
 func (x *UserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2376,7 @@ func (x *UserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserResponse.ProtoReflect.Descriptor instead.
 func (*UserResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UserResponse) GetUid() uint32 {
@@ -2347,7 +2410,7 @@ type FillRequest struct {
 
 func (x *FillRequest) Reset() {
 	*x = FillRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2422,7 @@ func (x *FillRequest) String() string {
 func (*FillRequest) ProtoMessage() {}
 
 func (x *FillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2435,7 @@ func (x *FillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
 func (*FillRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FillRequest) GetContainerId() string {
@@ -2412,7 +2475,7 @@ type FillResponse struct {
 
 func (x *FillResponse) Reset() {
 	*x = FillResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2487,7 @@ func (x *FillResponse) String() string {
 func (*FillResponse) ProtoMessage() {}
 
 func (x *FillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2500,7 @@ func (x *FillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillResponse.ProtoReflect.Descriptor instead.
 func (*FillResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FillResponse) GetFilled() bool {
@@ -2455,7 +2518,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2530,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2543,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 type MemoryResponse struct {
@@ -2494,7 +2557,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2569,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2582,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -2551,7 +2614,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2626,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2639,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 type Event struct {
@@ -2592,7 +2655,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2667,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2680,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2672,7 +2735,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2747,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2760,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -2723,7 +2786,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2798,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2811,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -2768,7 +2831,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +2843,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +2856,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -2819,7 +2882,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +2894,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +2907,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -2864,7 +2927,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +2939,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +2952,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -2907,7 +2970,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +2982,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +2995,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -2946,7 +3009,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_guest_v1_guest_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3021,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_guest_v1_guest_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3034,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -3012,14 +3075,15 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"wallTimeNs\x12\x1a\n" +
 	"\bhostname\x18\x04 \x01(\tR\bhostname\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x05 \x01(\tR\tmachineId\"\xc6\x02\n" +
+	"machine_id\x18\x05 \x01(\tR\tmachineId\"\xf7\x02\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12)\n" +
 	"\x04disk\x18\x02 \x01(\v2\x13.byre.guest.v1.DiskH\x00R\x04disk\x122\n" +
 	"\aoverlay\x18\x03 \x01(\v2\x16.byre.guest.v1.OverlayH\x00R\aoverlay\x12,\n" +
 	"\x05share\x18\x04 \x01(\v2\x14.byre.guest.v1.ShareH\x00R\x05share\x12,\n" +
 	"\x05tmpfs\x18\x05 \x01(\v2\x14.byre.guest.v1.TmpfsH\x00R\x05tmpfs\x12)\n" +
-	"\x04bind\x18\x06 \x01(\v2\x13.byre.guest.v1.BindH\x00R\x04bind\x12\x1b\n" +
+	"\x04bind\x18\x06 \x01(\v2\x13.byre.guest.v1.BindH\x00R\x04bind\x12/\n" +
+	"\x06socket\x18\t \x01(\v2\x15.byre.guest.v1.SocketH\x00R\x06socket\x12\x1b\n" +
 	"\tread_only\x18\a \x01(\bR\breadOnly\x12\x18\n" +
 	"\aoptions\x18\b \x03(\tR\aoptionsB\b\n" +
 	"\x06source\"D\n" +
@@ -3046,7 +3110,9 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\"<\n" +
 	"\x04Bind\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1c\n" +
-	"\trecursive\x18\x02 \x01(\bR\trecursive\"<\n" +
+	"\trecursive\x18\x02 \x01(\bR\trecursive\"\x1c\n" +
+	"\x06Socket\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
 	"\fMountRequest\x12,\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x14.byre.guest.v1.MountR\x06mounts\"\x0f\n" +
 	"\rMountResponse\">\n" +
@@ -3226,7 +3292,7 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
@@ -3242,43 +3308,44 @@ var file_guest_v1_guest_proto_goTypes = []any{
 	(*Share)(nil),             // 11: byre.guest.v1.Share
 	(*Tmpfs)(nil),             // 12: byre.guest.v1.Tmpfs
 	(*Bind)(nil),              // 13: byre.guest.v1.Bind
-	(*MountRequest)(nil),      // 14: byre.guest.v1.MountRequest
-	(*MountResponse)(nil),     // 15: byre.guest.v1.MountResponse
-	(*UnmountRequest)(nil),    // 16: byre.guest.v1.UnmountRequest
-	(*UnmountResponse)(nil),   // 17: byre.guest.v1.UnmountResponse
-	(*ReplayRequest)(nil),     // 18: byre.guest.v1.ReplayRequest
-	(*ReplayResponse)(nil),    // 19: byre.guest.v1.ReplayResponse
-	(*Change)(nil),            // 20: byre.guest.v1.Change
-	(*Link)(nil),              // 21: byre.guest.v1.Link
-	(*HostEntry)(nil),         // 22: byre.guest.v1.HostEntry
-	(*NetworkRequest)(nil),    // 23: byre.guest.v1.NetworkRequest
-	(*NetworkResponse)(nil),   // 24: byre.guest.v1.NetworkResponse
-	(*WriteFileRequest)(nil),  // 25: byre.guest.v1.WriteFileRequest
-	(*WriteFileResponse)(nil), // 26: byre.guest.v1.WriteFileResponse
-	(*StatPathRequest)(nil),   // 27: byre.guest.v1.StatPathRequest
-	(*StatPathResponse)(nil),  // 28: byre.guest.v1.StatPathResponse
-	(*ArchiveRequest)(nil),    // 29: byre.guest.v1.ArchiveRequest
-	(*ArchiveResponse)(nil),   // 30: byre.guest.v1.ArchiveResponse
-	(*RootRequest)(nil),       // 31: byre.guest.v1.RootRequest
-	(*ChangesRequest)(nil),    // 32: byre.guest.v1.ChangesRequest
-	(*ChangesResponse)(nil),   // 33: byre.guest.v1.ChangesResponse
-	(*PathChange)(nil),        // 34: byre.guest.v1.PathChange
-	(*UserRequest)(nil),       // 35: byre.guest.v1.UserRequest
-	(*UserResponse)(nil),      // 36: byre.guest.v1.UserResponse
-	(*FillRequest)(nil),       // 37: byre.guest.v1.FillRequest
-	(*FillResponse)(nil),      // 38: byre.guest.v1.FillResponse
-	(*MemoryRequest)(nil),     // 39: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 40: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 41: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 42: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 43: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 44: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 45: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 46: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 47: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 48: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 49: byre.guest.v1.CreateOptions
-	nil,                       // 50: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(*Socket)(nil),            // 14: byre.guest.v1.Socket
+	(*MountRequest)(nil),      // 15: byre.guest.v1.MountRequest
+	(*MountResponse)(nil),     // 16: byre.guest.v1.MountResponse
+	(*UnmountRequest)(nil),    // 17: byre.guest.v1.UnmountRequest
+	(*UnmountResponse)(nil),   // 18: byre.guest.v1.UnmountResponse
+	(*ReplayRequest)(nil),     // 19: byre.guest.v1.ReplayRequest
+	(*ReplayResponse)(nil),    // 20: byre.guest.v1.ReplayResponse
+	(*Change)(nil),            // 21: byre.guest.v1.Change
+	(*Link)(nil),              // 22: byre.guest.v1.Link
+	(*HostEntry)(nil),         // 23: byre.guest.v1.HostEntry
+	(*NetworkRequest)(nil),    // 24: byre.guest.v1.NetworkRequest
+	(*NetworkResponse)(nil),   // 25: byre.guest.v1.NetworkResponse
+	(*WriteFileRequest)(nil),  // 26: byre.guest.v1.WriteFileRequest
+	(*WriteFileResponse)(nil), // 27: byre.guest.v1.WriteFileResponse
+	(*StatPathRequest)(nil),   // 28: byre.guest.v1.StatPathRequest
+	(*StatPathResponse)(nil),  // 29: byre.guest.v1.StatPathResponse
+	(*ArchiveRequest)(nil),    // 30: byre.guest.v1.ArchiveRequest
+	(*ArchiveResponse)(nil),   // 31: byre.guest.v1.ArchiveResponse
+	(*RootRequest)(nil),       // 32: byre.guest.v1.RootRequest
+	(*ChangesRequest)(nil),    // 33: byre.guest.v1.ChangesRequest
+	(*ChangesResponse)(nil),   // 34: byre.guest.v1.ChangesResponse
+	(*PathChange)(nil),        // 35: byre.guest.v1.PathChange
+	(*UserRequest)(nil),       // 36: byre.guest.v1.UserRequest
+	(*UserResponse)(nil),      // 37: byre.guest.v1.UserResponse
+	(*FillRequest)(nil),       // 38: byre.guest.v1.FillRequest
+	(*FillResponse)(nil),      // 39: byre.guest.v1.FillResponse
+	(*MemoryRequest)(nil),     // 40: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 41: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 42: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 43: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 44: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 45: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 46: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 47: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 48: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 49: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 50: byre.guest.v1.CreateOptions
+	nil,                       // 51: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
 	9,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
@@ -3286,59 +3353,60 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	11, // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
 	12, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
 	13, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
-	0,  // 5: byre.guest.v1.Share.transport:type_name -> byre.guest.v1.Share.Transport
-	8,  // 6: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
-	20, // 7: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
-	1,  // 8: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
-	2,  // 9: byre.guest.v1.Link.change:type_name -> byre.guest.v1.Link.Change
-	21, // 10: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
-	22, // 11: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	50, // 12: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
-	34, // 13: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
-	3,  // 14: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
-	43, // 15: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	44, // 16: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
-	4,  // 17: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
-	6,  // 18: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
-	14, // 19: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
-	16, // 20: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
-	18, // 21: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
-	23, // 22: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
-	25, // 23: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
-	27, // 24: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
-	29, // 25: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
-	29, // 26: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
-	31, // 27: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
-	32, // 28: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
-	35, // 29: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
-	37, // 30: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
-	39, // 31: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	41, // 32: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	45, // 33: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	47, // 34: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	5,  // 35: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	7,  // 36: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	15, // 37: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	17, // 38: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	19, // 39: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	24, // 40: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	26, // 41: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	28, // 42: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	30, // 43: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	30, // 44: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	30, // 45: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
-	33, // 46: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
-	36, // 47: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
-	38, // 48: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
-	40, // 49: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	42, // 50: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	46, // 51: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	48, // 52: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	35, // [35:53] is the sub-list for method output_type
-	17, // [17:35] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	14, // 5: byre.guest.v1.Mount.socket:type_name -> byre.guest.v1.Socket
+	0,  // 6: byre.guest.v1.Share.transport:type_name -> byre.guest.v1.Share.Transport
+	8,  // 7: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
+	21, // 8: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
+	1,  // 9: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
+	2,  // 10: byre.guest.v1.Link.change:type_name -> byre.guest.v1.Link.Change
+	22, // 11: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
+	23, // 12: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
+	51, // 13: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	35, // 14: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
+	3,  // 15: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
+	44, // 16: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	45, // 17: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	4,  // 18: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
+	6,  // 19: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
+	15, // 20: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
+	17, // 21: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
+	19, // 22: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
+	24, // 23: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
+	26, // 24: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
+	28, // 25: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
+	30, // 26: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
+	30, // 27: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
+	32, // 28: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
+	33, // 29: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
+	36, // 30: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
+	38, // 31: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
+	40, // 32: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	42, // 33: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	46, // 34: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	48, // 35: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	5,  // 36: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	7,  // 37: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	16, // 38: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	18, // 39: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	20, // 40: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	25, // 41: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	27, // 42: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	29, // 43: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	31, // 44: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	31, // 45: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	31, // 46: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	34, // 47: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	37, // 48: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
+	39, // 49: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
+	41, // 50: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	43, // 51: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	47, // 52: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	49, // 53: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	36, // [36:54] is the sub-list for method output_type
+	18, // [18:36] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_guest_v1_guest_proto_init() }
@@ -3352,8 +3420,9 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Share)(nil),
 		(*Mount_Tmpfs)(nil),
 		(*Mount_Bind)(nil),
+		(*Mount_Socket)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[38].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[39].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -3363,7 +3432,7 @@ func file_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,10 @@ const (
 	// PortShare carries 9P for shares that have no port of their own, named
 	// in the preface. The host listens.
 	PortShare = 1026
+	// PortSocket carries connections to Unix sockets of the guest that the host
+	// serves, one stream each, named in the preface after the socket. The host
+	// listens once a container was given such a socket.
+	PortSocket = 1027
 )
 
 const (

@@ -46,6 +46,8 @@ type Container struct {
 
 	disks  []*pluggedDisk
 	shares []*share
+	// sockets are names of sockets of the host.
+	sockets []string
 	// targets are mounts of the container's own, in the order they were made.
 	targets []string
 	// scratch is a disk image that ends with the container, empty for none.
@@ -155,7 +157,11 @@ func (c *Container) attach(ctx context.Context, cfg CreateConfig) ([]*guestapi.M
 		mounts, shares = nil, c.nameOwners(ctx, shares)
 	}
 	more, err := c.attachShares(ctx, shares)
-	return append(mounts, more...), err
+	if err != nil {
+		return nil, err
+	}
+	sockets, err := c.attachSockets(cfg.Spec.Sockets)
+	return append(append(mounts, more...), sockets...), err
 }
 
 // mount has the guest mount what was attached.

@@ -43,6 +43,7 @@ func (c *Container) Release(ctx context.Context) error {
 		err = errors.Join(err, s.releaseShare(ctx, sh))
 	}
 	c.shares = nil
+	c.releaseSockets()
 	s.mu.Lock()
 	delete(s.containers, c.id)
 	s.mu.Unlock()

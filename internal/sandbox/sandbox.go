@@ -71,11 +71,14 @@ type Sandbox struct {
 	setup    chan struct{}
 	disks    diskTable
 	shares   shareTable
+	sockets  socketTable
 	archives archives
 	locks    p9srv.Locks
-	// stop ends the background work; work waits for it.
-	stop context.CancelFunc
-	work sync.WaitGroup
+	// working ends when stop is called, and with it the background work, which
+	// work waits for.
+	working context.Context //nolint:containedctx // the sandbox's life, not a call's
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 
 	mu sync.Mutex
 	// containers by ID. Guarded by mu.
@@ -114,7 +117,7 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Sandbox{
-		cfg: cfg, log: log, machine: m, link: l, base: m.Memory(), stop: stop,
+		cfg: cfg, log: log, machine: m, link: l, base: m.Memory(), working: work, stop: stop,
 		configured: make(chan struct{}), setup: make(chan struct{}, 1), containers: map[string]*Container{},
 	}
 	s.disks.byKey = map[diskKey]*pluggedDisk{}

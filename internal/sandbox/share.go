@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -282,58 +281,26 @@ const maxLinkShares = 64
 
 // serveLinkShares takes streams of shares that have no port of their own.
 func (s *Sandbox) serveLinkShares(ctx context.Context) error {
-	l, err := s.machine.Listen(guestapi.PortShare)
-	if err != nil {
+	if err := s.serveStreams(ctx, guestapi.PortShare, maxLinkShares, s.serveLinkShare); err != nil {
 		return fmt.Errorf("listen for shares: %w", err)
 	}
-	s.work.Go(func() {
-		defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-		var streams sync.WaitGroup
-		defer streams.Wait()
-		slots := make(chan struct{}, maxLinkShares)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			select {
-			case slots <- struct{}{}:
-				streams.Go(func() {
-					defer func() { <-slots }()
-					s.serveLinkShare(conn)
-				})
-			default:
-				_ = conn.Close()
-			}
-		}
-	})
 	return nil
 }
 
-// prefaceWait bounds the time a stream of the guest's may take to say what it
-// is for.
-const prefaceWait = 10 * time.Second
-
-func (s *Sandbox) serveLinkShare(conn net.Conn) {
-	_ = conn.SetDeadline(time.Now().Add(prefaceWait))
-	p, err := guestapi.ReadPreface(conn, guestapi.PortShare, s.link.secret)
+func (s *Sandbox) serveLinkShare(_ context.Context, conn net.Conn) {
+	p, err := s.admit(conn, guestapi.PortShare)
 	if err != nil {
-		s.log.Warn("stream refused", "op", "share", "err", err)
-		_ = conn.Close()
 		return
 	}
 	sh, err := s.shares.enter(p.Name)
 	if err != nil {
-		_ = guestapi.Refuse(conn, err.Error())
-		_ = conn.Close()
+		s.refuse(conn, err)
 		return
 	}
-	if err := guestapi.Accept(conn); err != nil {
+	if err := accept(conn); err != nil {
 		sh.served.Done()
-		_ = conn.Close()
 		return
 	}
-	_ = conn.SetDeadline(time.Time{})
 	s.logServe(sh, conn)
 }
 

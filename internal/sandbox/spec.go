@@ -54,6 +54,9 @@ type Converted struct {
 	// Volumes are disk images that the guest's mounts refer to, in the order of
 	// the mounts.
 	Volumes []VolumeSpec
+	// Sockets are sockets of the host that the guest's mounts refer to, in the
+	// order of the mounts.
+	Sockets []SocketSpec
 	// Dropped says what of the host's specification has no counterpart in the
 	// guest and why it may be left out, one sentence each.
 	Dropped []string

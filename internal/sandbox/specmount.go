@@ -56,6 +56,9 @@ func isBind(m specs.Mount) bool {
 func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	name := "mount " + m.Destination
 	dest := path.Clean(filepath.ToSlash(m.Destination))
+	if c.in.Settings.Mounts[m.Destination].Socket {
+		return c.socket(name, m)
+	}
 	src, err := c.in.Inspect(m.Source)
 	if err != nil {
 		return m, fmt.Errorf("%s: %w", name, err)
@@ -125,6 +128,19 @@ func (c *converter) volume(name string, m specs.Mount, src Source) (specs.Mount,
 	}
 	c.out.Volumes = append(c.out.Volumes, v)
 	m.Type, m.Options, m.Source = "bind", options, volumeDir(c.in.ID, v.Index)
+	return m, nil
+}
+
+// socket returns the guest's mount for a socket that connections to the host's
+// are made through.
+func (c *converter) socket(name string, m specs.Mount) (specs.Mount, error) {
+	options, err := bindOptions(name, m.Options, &ShareSpec{})
+	if err != nil {
+		return m, err
+	}
+	sp := SocketSpec{Index: len(c.out.Sockets), Source: m.Source, Dest: m.Destination}
+	c.out.Sockets = append(c.out.Sockets, sp)
+	m.Type, m.Options, m.Source = "bind", options, socketPath(c.in.ID, sp.Index)
 	return m, nil
 }
 

@@ -92,6 +92,10 @@ type Mount struct {
 	// Disk says that the source is a disk image of byre's: ext4, whose
 	// directory "data" is mounted. A machine has it alone.
 	Disk bool `json:"disk,omitempty"`
+	// Socket says that the source is a Unix socket, or on Windows what
+	// localsock makes of its path: the guest gets a socket, and each connection
+	// to it becomes one of the shim's to the source.
+	Socket bool `json:"socket,omitempty"`
 }
 
 // Settings are the annotations of one specification, decoded.

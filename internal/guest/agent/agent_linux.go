@@ -74,7 +74,10 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, hub: stdio.NewHub(), events: newBroadcaster(),
 		secret: make([]byte, guestapi.SecretSize),
 	}
-	a.mounts = mount.New(mount.Config{DialShare: a.dialShare, Log: cfg.Log})
+	a.mounts = mount.New(mount.Config{
+		DialShare:  a.dialer("share", guestapi.PortShare),
+		DialSocket: a.dialer("socket", guestapi.PortSocket), Log: cfg.Log,
+	})
 	var err error
 	a.tasks, err = task.New(task.Config{
 		Runc: cfg.Runc, Reaper: cfg.Reaper, Hub: a.hub, Log: cfg.Log,
@@ -183,25 +186,35 @@ func (a *Agent) serveStream(_ context.Context, conn net.Conn) {
 	}
 }
 
-// dialShare opens the stream of a share to the host.
-func (a *Agent) dialShare(ctx context.Context, name string) (net.Conn, error) {
+// dialer returns what opens named streams to a port of the host; what says what
+// they are for.
+func (a *Agent) dialer(what string, port uint32) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, name string) (net.Conn, error) {
+		conn, err := a.dialHost(ctx, guestapi.Preface{Port: port, Name: name})
+		if err != nil {
+			return nil, fmt.Errorf("open stream of %s %q: %w", what, name, err)
+		}
+		return conn, nil
+	}
+}
+
+func (a *Agent) dialHost(ctx context.Context, p guestapi.Preface) (net.Conn, error) {
 	a.mu.Lock()
 	link, secret := a.link, a.secret
 	a.mu.Unlock()
 	if link == nil {
 		return nil, errors.New("the guest link is down")
 	}
-	conn, err := link.Dial(ctx, guestapi.PortShare)
+	conn, err := link.Dial(ctx, p.Port)
 	if err != nil {
-		return nil, fmt.Errorf("open stream of share %q: %w", name, err)
+		return nil, err
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(deadline)
 	}
-	p := guestapi.Preface{Port: guestapi.PortShare, Name: name}
 	if err := p.Open(conn, secret); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("open stream of share %q: %w", name, err)
+		return nil, err
 	}
 	conn.SetDeadline(time.Time{})
 	return conn, nil

@@ -24,6 +24,9 @@ type Config struct {
 	// DialShare opens the link stream of the share named; nil refuses shares
 	// over the link.
 	DialShare func(ctx context.Context, name string) (net.Conn, error)
+	// DialSocket opens a link stream for a connection to the socket named; nil
+	// refuses sockets.
+	DialSocket func(ctx context.Context, name string) (net.Conn, error)
 	// Log receives what went wrong without an answer to carry it; nil discards.
 	Log *slog.Logger
 }
@@ -35,7 +38,8 @@ type Manager struct {
 	// made has the targets in the order in which they were mounted. Guarded
 	// by mu.
 	made []made
-	// relays counts the goroutines of shares without a port of their own.
+	// relays counts the goroutines of shares without a port of their own and of
+	// sockets.
 	relays sync.WaitGroup
 }
 
@@ -134,6 +138,8 @@ func (m *Manager) attach(ctx context.Context, target string, mnt *guestapi.Mount
 		return nil, mountTmpfs(target, s.Tmpfs, opts)
 	case *guestapi.Mount_Bind:
 		return nil, mountBind(target, s.Bind, opts)
+	case *guestapi.Mount_Socket:
+		return m.mountSocket(target, s.Socket, opts)
 	}
 	return nil, fmt.Errorf("the mount names no source: %w", errdefs.ErrInvalidArgument)
 }
@@ -243,7 +249,7 @@ func (m *Manager) Targets() []string {
 
 func syncfs(target string) error {
 	fd, err := unix.Open(target, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO) { // ENXIO is a socket's
 		return nil
 	}
 	if err != nil {
