@@ -18,7 +18,7 @@ import (
 
 // Version is the version of the host–guest contract. Host and guest of
 // different versions refuse to work together.
-const Version = 5
+const Version = 6
 
 // Vsock ports of the guest link.
 const (
