@@ -49,7 +49,7 @@ func (a *api) containersAttach(w http.ResponseWriter, r *call) error {
 		closeConn(conn)
 		return nil
 	}
-	a.carry(ctx, conn, at)
+	a.carry(ctx, conn, at, !at.Terminal)
 	return nil
 }
 

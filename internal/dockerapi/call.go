@@ -76,12 +76,21 @@ func (r *call) number(name string) (*int, error) {
 
 // size reads the parameters h and w of a resize.
 func (r *call) size() (height, width uint32, err error) {
-	for name, dst := range map[string]*uint32{"h": &height, "w": &width} {
-		n, err := strconv.ParseUint(r.Form.Get(name), 10, 32)
-		if err != nil {
-			return 0, 0, badRequest("invalid resize %s %q", name, r.Form.Get(name))
+	for _, d := range []struct {
+		name, words string
+		to          *uint32
+	}{{"h", "height", &height}, {"w", "width", &width}} {
+		value := r.Form.Get(d.name)
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err == nil {
+			*d.to = uint32(n)
+			continue
 		}
-		*dst = uint32(n)
+		why := strconv.ErrSyntax
+		if _, signed := strconv.ParseInt(value, 10, 64); signed == nil || errors.Is(err, strconv.ErrRange) {
+			why = strconv.ErrRange
+		}
+		return 0, 0, badRequest("invalid resize %s %q: %v", d.words, value, why)
 	}
 	return height, width, nil
 }

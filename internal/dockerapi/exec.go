@@ -49,20 +49,22 @@ func (a *api) execStart(w http.ResponseWriter, r *call) error {
 		return nil
 	}
 	defer s.Close()
-	conn, err := hijack(w, r, !s.Terminal)
+	// What the start says counts, not what the exec was made with.
+	frames := !req.Tty
+	conn, err := hijack(w, r, frames)
 	if err != nil {
 		return err
 	}
 	ctx := context.WithoutCancel(r.Context())
 	if err := s.Started(ctx); err != nil {
-		out := frameWriter{w: conn, frames: !s.Terminal}
+		out := frameWriter{w: conn, frames: frames}
 		if werr := out.write(stream.Stderr, []byte(err.Error()+"\r\n")); werr != nil {
 			a.log.Debug("error not delivered", "err", werr)
 		}
 		closeConn(conn)
 		return nil
 	}
-	a.carry(ctx, conn, s.Attachment)
+	a.carry(ctx, conn, s.Attachment, frames)
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (f frameWriter) write(kind stream.Kind, p []byte) error {
 // carry moves bytes between a client and a process until the process's output
 // ends, the client goes, or its detach keys are typed. It closes the
 // connection and returns when nothing of it runs on.
-func (a *api) carry(ctx context.Context, conn *duplex, at *engine.Attachment) {
+func (a *api) carry(ctx context.Context, conn *duplex, at *engine.Attachment, frames bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var input sync.WaitGroup
@@ -86,7 +86,7 @@ func (a *api) carry(ctx context.Context, conn *duplex, at *engine.Attachment) {
 			cancel(err)
 		}
 	})
-	out := frameWriter{w: conn, frames: !at.Terminal}
+	out := frameWriter{w: conn, frames: frames}
 	err := copyOutput(ctx, at, out)
 	if err != nil && !errors.Is(err, stream.ErrDetached) {
 		a.log.Debug("client's output ended", "err", err)

@@ -174,7 +174,37 @@ func checkConfig(rec *Record) error {
 	if _, err := logOptions(h.LogConfig); err != nil {
 		return err
 	}
+	if _, ok := h.Annotations[""]; ok {
+		return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
+	}
+	for _, v := range rec.Config.Env {
+		if v == "" || v[0] == '=' {
+			return invalid("invalid environment variable: %s", v)
+		}
+	}
+	if err := checkHealth(rec.Config.Healthcheck); err != nil {
+		return err
+	}
 	return checkResources(&h.Resources)
+}
+
+// checkHealth refuses what no health check can be run by.
+func checkHealth(h *container.HealthConfig) error {
+	if h == nil {
+		return nil
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
+		if d.value != 0 && d.value < container.MinimumDuration {
+			return invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
+		}
+	}
+	if h.Retries < 0 {
+		return invalid("Retries in Healthcheck cannot be negative")
+	}
+	return nil
 }
 
 // minMemory is dockerd's least limit.
@@ -190,6 +220,8 @@ func checkResources(r *container.Resources) error {
 		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
 	case r.MemoryReservation > 0 && r.Memory > 0 && r.Memory < r.MemoryReservation:
 		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+	case r.CPUShares < 0:
+		return invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
 	case r.NanoCPUs < 0:
 		return invalid("byre does not support HostConfig.NanoCpus: %d is negative", r.NanoCPUs)
 	case r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0):

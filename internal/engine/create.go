@@ -88,6 +88,10 @@ func (e *Engine) imageFor(ctx context.Context, req CreateRequest) (image.Image, 
 		return img, nil, err
 	}
 	own := ocispec.Platform{OS: detail.Config.OS, Architecture: detail.Config.Architecture, Variant: detail.Config.Variant}
+	if req.Platform != nil && !platforms.Only(*req.Platform).Match(own) {
+		return img, nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
+			"image with reference %s was found but does not provide the specified platform (%s)", req.Config.Image, platforms.Format(*req.Platform)))
+	}
 	if !platforms.Only(e.Platform()).Match(own) {
 		return img, nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf(
 			"image with reference %s is for %s and machines run %s", req.Config.Image, platforms.Format(own), platforms.Format(e.Platform())))

@@ -95,6 +95,9 @@ func (e *Engine) probe(c *Container, cfg *container.Config) *container.Healthche
 		result.Output = err.Error()
 		if errors.Is(err, context.DeadlineExceeded) {
 			result.Output = "Health check exceeded timeout (" + timeout.String() + ")"
+			if out != "" {
+				result.Output += ": " + out
+			}
 		}
 	}
 	return result
@@ -124,7 +127,7 @@ func (e *Engine) execOutput(ctx context.Context, c *Container, args []string) (s
 		if err != nil {
 			kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
-			return "", 0, errors.Join(err, e.tasks.Kill(kill, c.id, id, sigKill, false))
+			return out.String(), 0, errors.Join(err, e.tasks.Kill(kill, c.id, id, sigKill, false))
 		}
 		if room := maxProbeOutput - out.Len(); room > 0 {
 			out.Write(chunk.Data[:min(room, len(chunk.Data))])

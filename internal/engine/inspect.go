@@ -55,6 +55,9 @@ func inspectState(s State) *container.State {
 func mountPoints(r Record) []container.MountPoint {
 	points := []container.MountPoint{}
 	for _, m := range r.Mounts {
+		if m.Plain {
+			continue // --tmpfs is shown in HostConfig alone
+		}
 		p := container.MountPoint{
 			Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly,
 		}

@@ -115,7 +115,7 @@ type selection struct {
 
 func (e *Engine) selection(ctx context.Context, f filter.Args) (selection, error) {
 	sel := selection{args: f}
-	err := f.Check("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
+	err := f.Check("ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
 		"network", "publish", "since", "status", "volume")
 	if err != nil {
 		return sel, err
@@ -171,6 +171,7 @@ func (sel selection) match(r Record) bool {
 	case !f.Prefix("id", r.ID),
 		!f.Match("name", r.Name) && !f.Match("name", "/"+r.Name),
 		!f.Labels("label", r.Config.Labels),
+		!f.Labels("annotation", r.Host.Annotations),
 		!f.Exact("status", string(r.State.Status())),
 		!f.Exact("health", health),
 		!f.Exact("is-task", "false") && !f.Exact("is-task", "0"),

@@ -55,7 +55,7 @@ func (e *Engine) resolveMounts(rec *Record) error {
 		if err != nil {
 			return err
 		}
-		own = append(own, Mount{Type: mount.TypeTmpfs, Destination: path.Clean(dest), Options: options})
+		own = append(own, Mount{Type: mount.TypeTmpfs, Destination: path.Clean(dest), Options: options, Plain: true})
 	}
 	if err := checkDestinations(own); err != nil {
 		return err
@@ -100,8 +100,11 @@ func checkDestinations(all []Mount) error {
 }
 
 func checkDestination(dest string) error {
-	if !path.IsAbs(dest) || dest == "/" {
-		return invalid("invalid mount path: '%s' mount path must be absolute and not '/'", dest)
+	if dest == "/" {
+		return invalid("invalid mount path: destination can't be '/'")
+	}
+	if !path.IsAbs(dest) {
+		return invalid("invalid mount path: '%s' mount path must be absolute", dest)
 	}
 	return checkPath("mount path", dest, false)
 }
@@ -114,7 +117,7 @@ func (e *Engine) mountsFrom(from string) ([]Mount, error) {
 	}
 	c, err := e.containers.get(ref)
 	if err != nil {
-		return nil, err
+		return nil, invalid("volumes-from %s: %v", from, err)
 	}
 	var all []Mount
 	for _, m := range c.snapshot().Mounts {

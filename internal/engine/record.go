@@ -98,8 +98,9 @@ type Mount struct {
 	Mode string `json:",omitempty"`
 	// ReadOnly and NonRecursive are those of the mount.
 	ReadOnly, NonRecursive bool `json:",omitempty"`
-	// Options are those of a tmpfs.
+	// Options are those of a tmpfs; Plain says that it is one of --tmpfs.
 	Options []string `json:",omitempty"`
+	Plain   bool     `json:",omitempty"`
 	// Disk says of a volume that it is a disk image; NoCopy that it is not filled
 	// with what the image has.
 	Disk, NoCopy bool `json:",omitempty"`

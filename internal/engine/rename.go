@@ -73,7 +73,7 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 	}
 	if req.RestartPolicy.Name != "" {
 		if host.AutoRemove && !req.RestartPolicy.IsNone() {
-			return resp, invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
+			return resp, conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
 		}
 		host.RestartPolicy = req.RestartPolicy
 	}

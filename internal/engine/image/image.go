@@ -165,12 +165,21 @@ func find(all []images.Image, ref string) (Image, error) {
 	}
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return Image{}, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+		return Image{}, errdefs.ErrInvalidArgument.WithMessage(invalidReference(err))
 	}
 	if img, ok := byName(all, named); ok {
 		return img, nil
 	}
 	return byShortID(all, ref, named)
+}
+
+// invalidReference says once what the error may say already.
+func invalidReference(err error) string {
+	const what = "invalid reference format"
+	if strings.HasPrefix(err.Error(), what) {
+		return err.Error()
+	}
+	return what + ": " + err.Error()
 }
 
 func fullID(ref string) (digest.Digest, bool) {

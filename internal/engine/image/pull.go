@@ -74,7 +74,7 @@ func (s *Store) Pull(ctx context.Context, req PullRequest, progress Progress) er
 func pullName(name, tag string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+		return nil, errdefs.ErrInvalidArgument.WithMessage(invalidReference(err))
 	}
 	switch {
 	case tag == "":
@@ -85,7 +85,7 @@ func pullName(name, tag string) (reference.Named, error) {
 		named, err = reference.WithTag(reference.TrimNamed(named), tag)
 	}
 	if err != nil {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+		return nil, errdefs.ErrInvalidArgument.WithMessage(invalidReference(err))
 	}
 	return named, nil
 }

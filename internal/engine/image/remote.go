@@ -23,7 +23,7 @@ func (s *Store) Remote(ctx context.Context, name string, auth *registry.AuthConf
 	var resp registry.DistributionInspect
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return resp, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+		return resp, errdefs.ErrInvalidArgument.WithMessage(invalidReference(err))
 	}
 	named = reference.TagNameOnly(named)
 	resolver := newResolver(auth, named)

@@ -34,7 +34,7 @@ func (s *Store) Tag(ctx context.Context, ref, repo, tag string) error {
 func newName(repo, tag string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(repo)
 	if err != nil {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("invalid reference format: " + err.Error())
+		return nil, errdefs.ErrInvalidArgument.WithMessage(invalidReference(err))
 	}
 	if _, ok := named.(reference.Digested); ok {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("refusing to create a tag with a digest reference")
