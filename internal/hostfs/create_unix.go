@@ -73,6 +73,29 @@ func (n *node) createNew(name string, flags linux.OpenFlags, mode linux.Mode, o 
 	return c, n.fs.newFile(c.ino, fd, flags), 0
 }
 
+// Tmpfile makes and opens a file without a name. It has a handle for as long
+// as it has none.
+func (n *node) Tmpfile(flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	dfd, b, e := n.begin(mode|linux.TypeRegular, o)
+	if e != 0 {
+		return nil, nil, e
+	}
+	defer n.fs.unpin(n.ino)
+	fd, err := tmpfileIn(dfd, flags, n.fs.hostMode(b.mode))
+	if err != nil {
+		return nil, nil, n.fs.errno(err)
+	}
+	c, e := n.finish(dfd, fd, "", b)
+	if e != 0 {
+		closeFD(fd)
+		return nil, nil, e
+	}
+	n.fs.mu.Lock()
+	c.ino.gone = true
+	n.fs.mu.Unlock()
+	return c, n.fs.newFile(c.ino, fd, flags), 0
+}
+
 // openExisting opens the file that stood in the way of making one.
 func (n *node) openExisting(name string, flags linux.OpenFlags, why linux.Errno) (*node, *file, linux.Errno) {
 	c, e := n.walk(name)
@@ -199,5 +222,13 @@ func (n *node) Link(target p9srv.Node, name string) linux.Errno {
 		return e
 	}
 	defer n.fs.unpin(t.ino)
-	return n.fs.errno(linkAt(fd, dfd, name))
+	if err := linkAt(fd, dfd, name); err != nil {
+		return n.fs.errno(err)
+	}
+	n.fs.mu.Lock()
+	defer n.fs.mu.Unlock()
+	if t.ino.gone {
+		n.fs.moveLocked(t.ino, n.ino, name)
+	}
+	return 0
 }

@@ -146,6 +146,12 @@ func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
 	return done, 0
 }
 
+// Allocate reserves room for a range, or makes a hole or zeros of it, where the
+// host's file system can.
+func (f *file) Allocate(mode uint32, off, n int64) linux.Errno {
+	return f.fs.errno(allocate(f.fd, mode, off, n))
+}
+
 // Readdir lists the directory with the host's own cookies.
 func (f *file) Readdir(off uint64, emit func(*p9.Dirent) bool) linux.Errno {
 	if !f.ino.kind.IsDir() {

@@ -68,7 +68,7 @@ func (fs *FS) letGo(i, dir *inode, name string, gone bool) {
 }
 
 // Renameat moves a name.
-func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string) linux.Errno {
+func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string, flags uint32) linux.Errno {
 	to, ok := newDir.(*node)
 	if !ok || to.fs != n.fs {
 		return linux.EXDEV
@@ -86,10 +86,51 @@ func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string) linux
 		return e
 	}
 	defer n.fs.unpin(to.ino)
-	return n.fs.move(dfd, n.ino, oldName, ndfd, to.ino, newName)
+	switch flags {
+	case linux.RenameExchange:
+		return n.fs.exchange(dfd, n.ino, oldName, ndfd, to.ino, newName)
+	case linux.RenameNoreplace:
+		return n.fs.move(dfd, n.ino, oldName, ndfd, to.ino, newName, renameNoreplaceAt)
+	}
+	return n.fs.move(dfd, n.ino, oldName, ndfd, to.ino, newName, renameAt)
 }
 
-func (fs *FS) move(dfd int, dir *inode, name string, ndfd int, newDir *inode, newName string) linux.Errno {
+// exchange gives two files each other's names.
+func (fs *FS) exchange(dfd int, dir *inode, name string, ndfd int, newDir *inode, newName string) linux.Errno {
+	var a, b stat
+	if err := statAt(dfd, name, &a); err != nil {
+		return fs.errno(err)
+	}
+	if err := statAt(ndfd, newName, &b); err != nil {
+		return fs.errno(err)
+	}
+	if err := exchangeAt(dfd, name, ndfd, newName); err != nil {
+		return fs.errno(err)
+	}
+	if a.id == b.id {
+		return 0
+	}
+	fs.settle(a.id, newDir, newName)
+	fs.settle(b.id, dir, name)
+	return 0
+}
+
+// settle notes where a file is from now on, if the guest knows it.
+func (fs *FS) settle(id fileID, dir *inode, name string) {
+	i := fs.live(id)
+	if i == nil {
+		return
+	}
+	fs.mu.Lock()
+	fs.moveLocked(i, dir, name)
+	fs.mu.Unlock()
+	fs.unref(i)
+}
+
+// renamer is one of the ways to rename.
+type renamer func(dfd int, name string, ndfd int, newName string) error
+
+func (fs *FS) move(dfd int, dir *inode, name string, ndfd int, newDir *inode, newName string, rename renamer) linux.Errno {
 	var st stat
 	if err := statAt(dfd, name, &st); err != nil {
 		return fs.errno(err)
@@ -103,18 +144,13 @@ func (fs *FS) move(dfd int, dir *inode, name string, ndfd int, newDir *inode, ne
 	if last == st.id {
 		last = fileID{}
 	}
-	err := renameAt(dfd, name, ndfd, newName)
+	err := rename(dfd, name, ndfd, newName)
 	fs.letGo(victim, newDir, newName, err == nil)
 	if err != nil {
 		return fs.errno(err)
 	}
 	fs.forget(last)
-	if i := fs.live(st.id); i != nil {
-		fs.mu.Lock()
-		fs.moveLocked(i, newDir, newName)
-		fs.mu.Unlock()
-		fs.unref(i)
-	}
+	fs.settle(st.id, newDir, newName)
 	return 0
 }
 
@@ -126,7 +162,7 @@ func (n *node) Rename(newDir p9srv.Node, name string) linux.Errno {
 	}
 	defer n.fs.unref(dir)
 	from := &node{fs: n.fs, ino: dir}
-	return from.Renameat(old, newDir, name)
+	return from.Renameat(old, newDir, name, 0)
 }
 
 // Remove removes the name that the file is known by.

@@ -116,7 +116,12 @@ func (r *fileRoot) Mknod(string, linux.Mode, uint32, uint32, p9srv.Owner) (p9.QI
 func (r *fileRoot) Link(p9srv.Node, string) linux.Errno { return linux.EROFS }
 
 // Renameat answers EBUSY: the file is a mount.
-func (r *fileRoot) Renameat(string, p9srv.Node, string) linux.Errno { return linux.EBUSY }
+func (r *fileRoot) Renameat(string, p9srv.Node, string, uint32) linux.Errno { return linux.EBUSY }
+
+// Tmpfile answers EROFS.
+func (r *fileRoot) Tmpfile(linux.OpenFlags, linux.Mode, p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	return nil, nil, linux.EROFS
+}
 
 // Unlinkat answers EBUSY: the file is a mount.
 func (r *fileRoot) Unlinkat(string, uint32) linux.Errno { return linux.EBUSY }

@@ -162,6 +162,20 @@ func renameAt(dfd int, name string, ndfd int, newName string) error {
 	return unix.Renameat(dfd, name, ndfd, newName)
 }
 
+func renameNoreplaceAt(dfd int, name string, ndfd int, newName string) error {
+	return unix.RenameatxNp(dfd, name, ndfd, newName, unix.RENAME_EXCL)
+}
+
+func exchangeAt(dfd int, name string, ndfd int, newName string) error {
+	return unix.RenameatxNp(dfd, name, ndfd, newName, unix.RENAME_SWAP)
+}
+
+// tmpfileIn fails: macOS has no files without a name to be linked later.
+func tmpfileIn(int, linux.OpenFlags, linux.Mode) (int, error) { return -1, unix.EOPNOTSUPP }
+
+// allocate fails: programs write zeros instead.
+func allocate(int, uint32, int64, int64) error { return unix.EOPNOTSUPP }
+
 func readlink(h int) (string, error) {
 	path, err := pathOf(h)
 	if err != nil {

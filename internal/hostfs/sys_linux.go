@@ -168,6 +168,25 @@ func renameAt(dfd int, name string, ndfd int, newName string) error {
 	return unix.Renameat(dfd, name, ndfd, newName)
 }
 
+func renameNoreplaceAt(dfd int, name string, ndfd int, newName string) error {
+	return unix.Renameat2(dfd, name, ndfd, newName, unix.RENAME_NOREPLACE)
+}
+
+func exchangeAt(dfd int, name string, ndfd int, newName string) error {
+	return unix.Renameat2(dfd, name, ndfd, newName, unix.RENAME_EXCHANGE)
+}
+
+// tmpfileIn opens a new file without a name.
+func tmpfileIn(dfd int, f linux.OpenFlags, mode linux.Mode) (int, error) {
+	flags := hostFlags(f&^(linux.ONoatime|linux.OTrunc)) | unix.O_TMPFILE
+	return openRetry(unix.AT_FDCWD, procPath(dfd, ""), flags, uint32(mode.Perm()))
+}
+
+// allocate is fallocate(2), whose modes on Linux are the guest's.
+func allocate(fd int, mode uint32, off, n int64) error {
+	return retry(func() error { return unix.Fallocate(fd, mode, off, n) })
+}
+
 func readlink(h int) (string, error) {
 	buf := make([]byte, linux.PathMax)
 	n, err := unix.Readlinkat(h, "", buf)

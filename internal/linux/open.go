@@ -30,6 +30,19 @@ const (
 	OSync      OpenFlags = 0o4000000
 )
 
+// Flags of renameat2(2).
+const (
+	RenameNoreplace = 1
+	RenameExchange  = 2
+)
+
+// Modes of fallocate(2).
+const (
+	FallocKeepSize  = 0x01
+	FallocPunchHole = 0x02
+	FallocZeroRange = 0x10
+)
+
 // AtRemovedir is the unlinkat(2) flag that removes a directory.
 const AtRemovedir = 0x200
 

@@ -72,6 +72,31 @@ func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
 	return copy(i.data[off:], p), 0
 }
 
+// Allocate makes the file as large as fallocate(2) does, and zeros of a range.
+func (f *file) Allocate(mode uint32, off, n int64) linux.Errno {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	i := f.ino
+	if i.mode.IsDir() {
+		return linux.ENODEV
+	}
+	zero := mode&(linux.FallocPunchHole|linux.FallocZeroRange) != 0
+	if mode&linux.FallocPunchHole != 0 && mode != linux.FallocPunchHole|linux.FallocKeepSize {
+		return linux.EOPNOTSUPP
+	}
+	if end := uint64(off) + uint64(n); mode&linux.FallocKeepSize == 0 && end > uint64(len(i.data)) {
+		if e := i.truncate(end, f.fs.clock()); e != 0 {
+			return e
+		}
+	}
+	if size := int64(len(i.data)); zero && off < size {
+		clear(i.data[off:min(off+n, size)])
+	}
+	i.mtime = f.fs.clock()
+	i.ctime = i.mtime
+	return 0
+}
+
 // Readdir lists in order of creation; cookies are never used twice.
 func (f *file) Readdir(off uint64, emit func(*p9.Dirent) bool) linux.Errno {
 	f.fs.mu.Lock()

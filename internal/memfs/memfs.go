@@ -41,10 +41,12 @@ func (fs *FS) Root() p9srv.Node { return &node{fs: fs, ino: fs.root} }
 
 // inode is a file. All fields are guarded by FS.mu.
 type inode struct {
-	num          uint64
-	mode         linux.Mode
-	uid, gid     uint32
-	nlink        uint64
+	num      uint64
+	mode     linux.Mode
+	uid, gid uint32
+	nlink    uint64
+	// linkable says that a file has had no name yet.
+	linkable     bool
 	major, minor uint32
 	data         []byte
 	target       string

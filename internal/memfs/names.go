@@ -99,10 +99,11 @@ func (n *node) Link(target p9srv.Node, name string) linux.Errno {
 	switch {
 	case t.ino.mode.IsDir():
 		return linux.EPERM
-	case t.ino.nlink == 0 || n.ino.dead():
+	case t.ino.nlink == 0 && !t.ino.linkable || n.ino.dead():
 		return linux.ENOENT
 	}
 	t.ino.nlink++
+	t.ino.linkable = false
 	n.ino.enter(name, t.ino, n.fs.clock())
 	return 0
 }
@@ -136,14 +137,50 @@ func (fs *FS) unlinkLocked(dir *inode, name string, rmdir bool) linux.Errno {
 }
 
 // Renameat moves a name.
-func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string) linux.Errno {
+func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string, flags uint32) linux.Errno {
 	to, ok := newDir.(*node)
 	if !ok || to.fs != n.fs {
 		return linux.EXDEV
 	}
 	n.fs.mu.Lock()
 	defer n.fs.mu.Unlock()
+	if flags == linux.RenameExchange {
+		return n.fs.exchangeLocked(n.ino, oldName, to.ino, newName)
+	}
+	if flags == linux.RenameNoreplace && n.ino.names[oldName] != nil && to.ino.names[newName] != nil {
+		return linux.EEXIST
+	}
 	return n.fs.renameLocked(n.ino, oldName, to.ino, newName)
+}
+
+// exchangeLocked gives two files each other's names.
+func (fs *FS) exchangeLocked(dir *inode, name string, newDir *inode, newName string) linux.Errno {
+	a, b := dir.names[name], newDir.names[newName]
+	switch {
+	case a == nil || b == nil:
+		return linux.ENOENT
+	case a == b:
+		return 0
+	case a.mode.IsDir() && a.above(newDir) || b.mode.IsDir() && b.above(dir):
+		return linux.EINVAL
+	}
+	dir.leave(name, fs.clock())
+	newDir.leave(newName, fs.clock())
+	newDir.enter(newName, a, fs.clock())
+	dir.enter(name, b, fs.clock())
+	return 0
+}
+
+// Tmpfile makes a file that only its node leads to.
+func (n *node) Tmpfile(flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	n.fs.mu.Lock()
+	defer n.fs.mu.Unlock()
+	if n.ino.mode&linux.SetGID != 0 {
+		o.GID = n.ino.gid
+	}
+	i := n.fs.newInode(mode|linux.TypeRegular, o)
+	i.nlink, i.linkable = 0, true
+	return &node{fs: n.fs, ino: i}, &file{n.fs, i, flags}, 0
 }
 
 func (fs *FS) renameLocked(dir *inode, name string, newDir *inode, newName string) linux.Errno {

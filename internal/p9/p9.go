@@ -101,6 +101,9 @@ const (
 	// with it whether a file has POSIX access lists, and the answer's bit says
 	// that it has none. Other clients never ask.
 	AttrNoACL uint64 = 1 << 32
+	// AttrMore is another (kernel/patches/0013): asked of a root, and answered
+	// by a server that takes the requests from Tlookup on.
+	AttrMore uint64 = 1 << 33
 )
 
 // Bits of Tsetattr's valid. A time without its Set bit means the server's

@@ -53,8 +53,8 @@ func fill(v reflect.Value, n *byte) {
 
 func TestEveryMessageSurvivesTheWire(t *testing.T) {
 	all := filled()
-	if len(all) != 57 {
-		t.Fatalf("%d message types, want 57", len(all))
+	if len(all) != 69 {
+		t.Fatalf("%d message types, want 69", len(all))
 	}
 	for _, m := range all {
 		frame := p9.AppendFrame(nil, 0x1234, m)
@@ -120,7 +120,7 @@ func TestReadHeaderMakesAnRread(t *testing.T) {
 func TestTypesHaveTheirNames(t *testing.T) {
 	for typ, want := range map[p9.Type]string{
 		p9.TypeTwalk: "Twalk", p9.TypeRgetattr: "Rgetattr", p9.TypeRlerror: "Rlerror",
-		p9.TypeRxattrcreate: "Rxattrcreate", 200: "message 200", 6: "message 6",
+		p9.TypeRxattrcreate: "Rxattrcreate", p9.TypeRtmpfile: "Rtmpfile", 250: "message 250", 6: "message 6",
 	} {
 		if got := typ.String(); got != want {
 			t.Errorf("type %d is %q, want %q", typ, got, want)

@@ -68,6 +68,23 @@ const (
 	TypeRremove      Type = 123
 )
 
+// Requests beyond 9P2000.L, for clients that the server's AttrMore has told of
+// them (docs/protocol.md, kernel/patches).
+const (
+	TypeTlookup    Type = 200
+	TypeRlookup    Type = 201
+	TypeTopenat    Type = 202
+	TypeRopenat    Type = 203
+	TypeTcreateat  Type = 204
+	TypeRcreateat  Type = 205
+	TypeTrenameat2 Type = 206
+	TypeRrenameat2 Type = 207
+	TypeTallocate  Type = 208
+	TypeRallocate  Type = 209
+	TypeTtmpfile   Type = 210
+	TypeRtmpfile   Type = 211
+)
+
 // stems are the messages' names without T or R, by request type.
 var stems = map[Type]string{
 	TypeTstatfs: "statfs", TypeTlopen: "lopen", TypeTlcreate: "lcreate",
@@ -80,6 +97,8 @@ var stems = map[Type]string{
 	TypeTversion: "version", TypeTauth: "auth", TypeTattach: "attach",
 	TypeTflush: "flush", TypeTwalk: "walk", TypeTread: "read",
 	TypeTwrite: "write", TypeTclunk: "clunk", TypeTremove: "remove",
+	TypeTlookup: "lookup", TypeTopenat: "openat", TypeTcreateat: "createat",
+	TypeTrenameat2: "renameat2", TypeTallocate: "allocate", TypeTtmpfile: "tmpfile",
 }
 
 // String returns the message's name in the protocol's own spelling.

@@ -35,6 +35,8 @@ type shared struct {
 	asked atomic.Int64
 	// walked counts requests for attributes.
 	walked atomic.Int64
+	// requests counts all.
+	requests atomic.Int64
 }
 
 // TestSharesOfBothCacheModes runs all its cases in one machine.
@@ -59,7 +61,7 @@ func TestSharesOfBothCacheModes(t *testing.T) {
 	locks := new(p9srv.Locks)
 	serve := func(name string, root p9srv.Node) {
 		srv := &p9srv.Server{Root: watched{Node: root, asked: &m.asked}, Locks: locks}
-		conn := &frames{Conn: m.SharePort(name), typ: p9.TypeTxattrwalk, seen: &m.walked}
+		conn := &frames{Conn: m.SharePort(name), typ: p9.TypeTxattrwalk, seen: &m.walked, all: &m.requests}
 		wg.Go(func() { srv.Serve(context.WithoutCancel(t.Context()), conn) })
 		t.Cleanup(func() { conn.Close() })
 	}
@@ -80,6 +82,7 @@ func TestSharesOfBothCacheModes(t *testing.T) {
 		t.Run("cache="+cache, func(t *testing.T) {
 			t.Run("files without access lists are not asked for them", func(t *testing.T) { listFiles(t, m, cache) })
 			t.Run("writing asks for capabilities once", func(t *testing.T) { writeOften(t, m, cache) })
+			t.Run("files cost few requests", func(t *testing.T) { countRequests(t, m, cache) })
 			t.Run("the contract is kept", func(t *testing.T) { keepContract(t, m, cache) })
 		})
 	}
@@ -155,11 +158,48 @@ func listFiles(t *testing.T, m *shared, cache string) {
 	}
 }
 
+// countRequests has a hundred files made, met, read, renamed and removed, and
+// compares the requests that each took with what a file may cost.
+func countRequests(t *testing.T, m *shared, cache string) {
+	const files = 100
+	for _, step := range []struct {
+		what, here, script string
+		loose, none        float64
+	}{
+		{"create, write and close", "", "mkdir few && cd few && for i in $(seq 100); do echo x > $i; done", 3.3, 4.3},
+		{"meet", "2", "cd few && ls -ln $(seq 100)", 1.3, 4.3},
+		{"open, read and close", "2", "cd few && cat $(seq 100)", 3.3, 7.3},
+		{"rename", "", "mkdir few/moved && cd few && mv $(seq 100) moved", 4.3, 12.3},
+		{"look at and remove", "", "cd few/moved && rm -f $(seq 100)", 4.3, 6.3},
+		{"make, write, close and remove", "", "cd few && for i in $(seq 100); do echo x > $i; done; rm -f $(seq 100)", 4.3, 9.3},
+	} {
+		m.requests.Store(0)
+		id := "few-" + strings.Fields(step.what)[0][:4] + cache
+		m.MountRoot(id)
+		spec := guesttest.Spec("sh", "-c", "cd /here && "+step.script)
+		spec.Mounts = append(spec.Mounts, bindShare(cache+step.here, "/here"))
+		p := m.Run(id, spec)
+		if code := p.Wait(); code != 0 {
+			t.Errorf("%s: exit code %d", step.what, code)
+		}
+		_, errs := p.Delete()
+		may := step.loose
+		if cache == "none" {
+			may = step.none
+		}
+		got := float64(m.requests.Load()) / files
+		t.Logf("%s: %.2f requests a file %s", step.what, got, errs)
+		if got > may {
+			t.Errorf("%s: %.2f requests a file, at most %.1f", step.what, got, may)
+		}
+	}
+}
+
 // frames counts the messages of one type that are read from a connection.
 type frames struct {
 	net.Conn
-	typ  p9.Type
-	seen *atomic.Int64
+	typ       p9.Type
+	seen, all *atomic.Int64
 	// head holds what was read of the header of the next message, left the
 	// bytes that the present one has yet.
 	head []byte
@@ -176,6 +216,7 @@ func (f *frames) Read(b []byte) (int, error) {
 		if len(f.head) < 5 {
 			break
 		}
+		f.all.Add(1)
 		if p9.Type(f.head[4]) == f.typ {
 			f.seen.Add(1)
 		}
@@ -299,8 +340,16 @@ func (v watched) Link(target p9srv.Node, name string) linux.Errno {
 	return v.Node.Link(bare(target), name)
 }
 
-func (v watched) Renameat(oldName string, dir p9srv.Node, newName string) linux.Errno {
-	return v.Node.Renameat(oldName, bare(dir), newName)
+func (v watched) Renameat(oldName string, dir p9srv.Node, newName string, flags uint32) linux.Errno {
+	return v.Node.Renameat(oldName, bare(dir), newName, flags)
+}
+
+func (v watched) Tmpfile(flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	n, f, e := v.Node.Tmpfile(flags, mode, o)
+	if e != 0 {
+		return nil, nil, e
+	}
+	return watched{n, false, v.asked}, f, 0
 }
 
 func (v watched) Rename(dir p9srv.Node, name string) linux.Errno {

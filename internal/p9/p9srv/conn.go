@@ -54,6 +54,7 @@ type quickReplies struct {
 	error   p9.Rlerror
 	walk    p9.Rwalk
 	getattr p9.Rgetattr
+	lookup  p9.Rlookup
 	read    p9.Tread
 }
 

@@ -17,6 +17,8 @@ func (c *conn) quickly(m p9.Message) p9.Message {
 	switch m := m.(type) {
 	case *p9.Twalk:
 		reply, e = c.walk(m)
+	case *p9.Tlookup:
+		reply, e = c.lookup(m)
 	case *p9.Tgetattr:
 		reply, e = c.getattr(m)
 	case *p9.Tclunk:
@@ -54,6 +56,14 @@ func (c *conn) slowly(m p9.Message) p9.Message {
 		reply, e = c.open(m)
 	case *p9.Tlcreate:
 		reply, e = c.create(m)
+	case *p9.Topenat:
+		reply, e = c.openat(m)
+	case *p9.Tcreateat:
+		reply, e = c.createat(m)
+	case *p9.Ttmpfile:
+		reply, e = c.tmpfile(m)
+	case *p9.Tallocate:
+		reply, e = &p9.Rallocate{}, c.allocate(m)
 	case *p9.Treaddir:
 		reply, e = c.readdir(m)
 	case *p9.Tfsync:
@@ -88,6 +98,8 @@ func (c *conn) names(m p9.Message) (p9.Message, linux.Errno) {
 		return &p9.Runlinkat{}, c.unlinkat(m)
 	case *p9.Trenameat:
 		return &p9.Rrenameat{}, c.renameat(m)
+	case *p9.Trenameat2:
+		return &p9.Rrenameat2{}, c.renameat2(m)
 	case *p9.Trename:
 		return &p9.Rrename{}, c.rename(m)
 	}

@@ -95,7 +95,7 @@ func (c *conn) renameat(m *p9.Trenameat) linux.Errno {
 		return e
 	}
 	defer to.put()
-	return dir.Renameat(m.OldName, newDir, m.NewName)
+	return dir.Renameat(m.OldName, newDir, m.NewName, 0)
 }
 
 func (c *conn) rename(m *p9.Trename) linux.Errno {

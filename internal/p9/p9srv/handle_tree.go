@@ -90,14 +90,20 @@ func (c *conn) getattr(m *p9.Tgetattr) (p9.Message, linux.Errno) {
 	}
 	defer f.put()
 	r := &c.quick.getattr
-	r.Attr = p9.Attr{}
-	if e := node.Getattr(m.Mask&^p9.AttrNoACL, &r.Attr); e != 0 {
-		return r, e
+	return r, attributes(node, m.Mask, &r.Attr)
+}
+
+// attributes fills a with what mask asks for, the bits of our own among it.
+func attributes(node Node, mask uint64, a *p9.Attr) linux.Errno {
+	*a = p9.Attr{}
+	if e := node.Getattr(mask&^(p9.AttrNoACL|p9.AttrMore), a); e != 0 {
+		return e
 	}
-	if m.Mask&p9.AttrNoACL != 0 && !hasACL(node, r.Attr.Mode.IsDir()) {
-		r.Attr.Valid |= p9.AttrNoACL
+	if mask&p9.AttrNoACL != 0 && !hasACL(node, a.Mode.IsDir()) {
+		a.Valid |= p9.AttrNoACL
 	}
-	return r, 0
+	a.Valid |= mask & p9.AttrMore
+	return 0
 }
 
 // hasACL reports whether a file has POSIX access lists, or may have them.

@@ -67,9 +67,15 @@ type Node interface {
 	Mknod(name string, mode linux.Mode, major, minor uint32, o Owner) (p9.QID, linux.Errno)
 	// Link gives target, of the same tree, another name in this directory.
 	Link(target Node, name string) linux.Errno
+	// Tmpfile makes and opens a regular file that has no name until it is
+	// linked; this directory says on which file system and with what group.
+	Tmpfile(flags linux.OpenFlags, mode linux.Mode, o Owner) (Node, File, linux.Errno)
 	// Renameat moves oldName of this directory to newName of newDir, which is
-	// of the same tree, replacing what is there.
-	Renameat(oldName string, newDir Node, newName string) linux.Errno
+	// of the same tree, replacing what is there. flags are 0,
+	// RenameNoreplace, which leaves what is there, or RenameExchange, which
+	// gives each file the other's name; a tree that cannot do one of the last
+	// answers EINVAL.
+	Renameat(oldName string, newDir Node, newName string, flags uint32) linux.Errno
 	// Rename moves the file from where it is known to be to name in newDir.
 	Rename(newDir Node, name string) linux.Errno
 	// Unlinkat removes a name; flags may hold AtRemovedir.
@@ -98,6 +104,9 @@ type File interface {
 	// ".." among them, until emit returns false; 0 is the beginning. The entry
 	// is only valid during the call.
 	Readdir(off uint64, emit func(*p9.Dirent) bool) linux.Errno
+	// Allocate does what fallocate(2) does; mode is made of FallocKeepSize,
+	// FallocPunchHole and FallocZeroRange, n is greater than 0.
+	Allocate(mode uint32, off, n int64) linux.Errno
 	// Fsync makes the file's contents durable, and its metadata too unless
 	// datasync is set.
 	Fsync(datasync bool) linux.Errno

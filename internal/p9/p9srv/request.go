@@ -34,7 +34,8 @@ func slow(t p9.Type) bool {
 	case p9.TypeTlopen, p9.TypeTlcreate, p9.TypeTsymlink, p9.TypeTmknod,
 		p9.TypeTrename, p9.TypeTsetattr, p9.TypeTreaddir, p9.TypeTfsync,
 		p9.TypeTlink, p9.TypeTmkdir, p9.TypeTrenameat, p9.TypeTunlinkat,
-		p9.TypeTread, p9.TypeTwrite, p9.TypeTremove, p9.TypeTstatfs:
+		p9.TypeTopenat, p9.TypeTcreateat, p9.TypeTrenameat2, p9.TypeTallocate,
+		p9.TypeTtmpfile, p9.TypeTread, p9.TypeTwrite, p9.TypeTremove, p9.TypeTstatfs:
 		return true
 	}
 	return false

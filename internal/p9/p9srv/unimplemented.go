@@ -47,7 +47,12 @@ func (Unimplemented) Mknod(string, linux.Mode, uint32, uint32, Owner) (p9.QID, l
 func (Unimplemented) Link(Node, string) linux.Errno { return linux.EOPNOTSUPP }
 
 // Renameat answers EOPNOTSUPP.
-func (Unimplemented) Renameat(string, Node, string) linux.Errno { return linux.EOPNOTSUPP }
+func (Unimplemented) Renameat(string, Node, string, uint32) linux.Errno { return linux.EOPNOTSUPP }
+
+// Tmpfile answers EOPNOTSUPP.
+func (Unimplemented) Tmpfile(linux.OpenFlags, linux.Mode, Owner) (Node, File, linux.Errno) {
+	return nil, nil, linux.EOPNOTSUPP
+}
 
 // Rename answers EOPNOTSUPP.
 func (Unimplemented) Rename(Node, string) linux.Errno { return linux.EOPNOTSUPP }
@@ -81,6 +86,9 @@ func (UnimplementedFile) Write([]byte, int64) (int, linux.Errno) { return 0, lin
 
 // Readdir answers ENOTDIR.
 func (UnimplementedFile) Readdir(uint64, func(*p9.Dirent) bool) linux.Errno { return linux.ENOTDIR }
+
+// Allocate answers EOPNOTSUPP.
+func (UnimplementedFile) Allocate(uint32, int64, int64) linux.Errno { return linux.EOPNOTSUPP }
 
 // Fsync succeeds: there is nothing to make durable.
 func (UnimplementedFile) Fsync(bool) linux.Errno { return 0 }

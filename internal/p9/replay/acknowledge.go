@@ -98,10 +98,13 @@ func (s *Step) currentLocked(d *dir, name string) bool {
 }
 
 // Renameat tells that a name moved.
-func (m *mirror) Renameat(oldName string, newDir p9srv.Node, newName string) linux.Errno {
+func (m *mirror) Renameat(oldName string, newDir p9srv.Node, newName string, flags uint32) linux.Errno {
 	to, ok := newDir.(*mirror)
 	if !ok {
 		return linux.EXDEV
+	}
+	if flags != 0 {
+		return linux.EPERM
 	}
 	t := m.t
 	t.mu.Lock()
@@ -278,6 +281,9 @@ func (f *mirrorFile) Write(p []byte, off int64) (int, linux.Errno) {
 	return file.Write(p, off)
 }
 
+// Allocate answers EPERM.
+func (f *mirrorFile) Allocate(uint32, int64, int64) linux.Errno { return linux.EPERM }
+
 // Fsync makes what was written durable.
 func (f *mirrorFile) Fsync(datasync bool) linux.Errno {
 	file, e := f.use()
@@ -299,6 +305,11 @@ func (f *mirrorFile) Close() linux.Errno {
 
 // Create answers EPERM.
 func (m *mirror) Create(string, linux.OpenFlags, linux.Mode, p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	return nil, nil, linux.EPERM
+}
+
+// Tmpfile answers EPERM.
+func (m *mirror) Tmpfile(linux.OpenFlags, linux.Mode, p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
 	return nil, nil, linux.EPERM
 }
 

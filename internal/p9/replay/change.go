@@ -184,6 +184,44 @@ func (t *Tree) moveLocked(src, dst *entry) *entry {
 	return src
 }
 
+// exchanged ends the exchange of two names.
+func (t *Tree) exchanged(a, b *entry, ok bool) {
+	if a == nil || b == nil || a == b {
+		t.arrived(a, ok && a != b)
+		t.arrived(b, ok && a != b)
+		return
+	}
+	t.mu.Lock()
+	if pa, pb := (place{a.dir, a.name}), (place{b.dir, b.name}); ok && pa.dir != nil && pb.dir != nil {
+		for _, m := range [...]struct {
+			e        *entry
+			from, to place
+		}{{a, pa, pb}, {b, pb, pa}} {
+			m.e.dir, m.e.name = m.to.dir, m.to.name
+			m.to.dir.entries[m.to.name] = m.e
+			if m.e.sub != nil {
+				m.from.dir.subs--
+				m.to.dir.subs++
+			}
+		}
+		a.late, b.late = b.late, a.late
+	}
+	t.mu.Unlock()
+	for _, e := range [...]*entry{a, b} {
+		st, there := t.now(e)
+		t.mu.Lock()
+		if ok && there && e.known && e.st.id == st.id {
+			// What the host did to the contents is still to be told.
+			st.size, st.mtime = e.st.size, e.st.mtime
+		}
+		if ok && there {
+			e.st, e.known, e.own, e.gone = st, true, true, false
+		}
+		t.endLocked(e)
+		t.mu.Unlock()
+	}
+}
+
 // alter runs an operation that changes attributes; valid are the bits of a
 // Tsetattr.
 func (t *Tree) alter(n *node, valid uint32, op func() linux.Errno) linux.Errno {

@@ -132,6 +132,15 @@ func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
 	return n, e
 }
 
+// Allocate notes what the range makes the size.
+func (f *file) Allocate(mode uint32, off, n int64) linux.Errno {
+	e := f.File.Allocate(mode, off, n)
+	if e == 0 && mode&linux.FallocKeepSize == 0 {
+		f.n.t.resized(f.id, uint64(off)+uint64(n), true)
+	}
+	return e
+}
+
 // Close closes the file. With its last writer the guest knows the file as it
 // is, unless the host changed it meanwhile.
 func (f *file) Close() linux.Errno {

@@ -190,14 +190,29 @@ func (n *node) Remove() linux.Errno {
 	return errno
 }
 
+// Tmpfile makes a file without a name, which is not followed.
+func (n *node) Tmpfile(flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p9srv.Node, p9srv.File, linux.Errno) {
+	c, f, e := n.Node.Tmpfile(flags, mode, o)
+	if e != 0 {
+		return nil, nil, e
+	}
+	child := &node{Node: c, t: n.t}
+	n.t.opening(child)
+	return child, n.t.writer(child, f, flags), 0
+}
+
 // Renameat moves a name.
-func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string) linux.Errno {
+func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string, flags uint32) linux.Errno {
 	to, ok := newDir.(*node)
 	if !ok {
 		return linux.EXDEV
 	}
 	src, dst := n.t.begin(n.e, oldName), n.t.begin(to.e, newName)
-	errno := n.Node.Renameat(oldName, to.Node, newName)
+	errno := n.Node.Renameat(oldName, to.Node, newName, flags)
+	if flags == linux.RenameExchange {
+		n.t.exchanged(src, dst, errno == 0)
+		return errno
+	}
 	n.t.renamed(src, dst, errno == 0)
 	return errno
 }

@@ -154,7 +154,7 @@ func (s *share) hostRename(from, to string) {
 	s.t.Helper()
 	n, name := s.at(from)
 	m, newName := s.at(to)
-	if e := n.Renameat(name, m, newName); e != 0 {
+	if e := n.Renameat(name, m, newName, 0); e != 0 {
 		s.t.Fatalf("rename %s: %v", from, e)
 	}
 }
