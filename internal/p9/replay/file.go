@@ -47,6 +47,8 @@ func plainFile(f p9srv.File) p9srv.File {
 		return f.File
 	case *nowaitFile:
 		return f.File
+	case *uncached:
+		return plainFile(f.File)
 	}
 	return f
 }

@@ -92,7 +92,22 @@ func (n *node) Getattr(mask uint64, a *p9.Attr) linux.Errno {
 
 // Open opens the file. Files open for writing are counted: what the host
 // changes in them is not replayed while the guest may hold changes of its own.
+//
+// A file that has lost its name to another, of which the guest is still to be
+// told, is opened as the other, and not to be cached: an editor that saves by
+// renaming over must not be seen as an error.
 func (n *node) Open(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
+	f, e := n.open(flags)
+	switch {
+	case e == linux.ESTALE:
+		return n.openNamed(flags)
+	case e == 0 && !isDir(n) && n.replaces():
+		return &uncached{File: f, id: n.FileID()}, 0
+	}
+	return f, e
+}
+
+func (n *node) open(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
 	if !flags.Writes() {
 		return n.Node.Open(flags)
 	}

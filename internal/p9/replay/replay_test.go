@@ -594,3 +594,43 @@ func TestChangesOfBothSidesAtOnceLeaveNoHarm(t *testing.T) {
 	})
 	wg.Wait()
 }
+
+func TestAFileReplacedBeforeItIsToldIsOpenedUncached(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	s.know([]string{"f"})
+	s.host("new=another")
+	s.hostRename("new", "f")
+	// As a client does that knows the name and has no fid of it.
+	g, err := s.guest.Walk("f")
+	s.ok(err)
+	s.ok(g.Open(linux.ORdonly))
+	if g.QID.Version != 0 {
+		t.Errorf("version %d: the client caches one file as another", g.QID.Version)
+	}
+	b := make([]byte, 10)
+	if n, err := g.ReadAt(b, 0); string(b[:n]) != "another" {
+		t.Errorf("read %q, %v", b[:n], err)
+	}
+	s.ok(g.Clunk())
+	s.note("", "f", watch.Create)
+	s.wants([]string{"remove /f", "create /f"}, nil)
+}
+
+func TestTheGuestIsNotToldOfNamesThatItExchanged(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	s.know([]string{"f"}, []string{"d", "g"})
+	d, err := s.guest.Walk("d")
+	s.ok(err)
+	s.ok(s.guest.Client().Call(&p9.Trenameat2{
+		OldDirFID: s.guest.Num(), OldName: "f", NewDirFID: d.Num(), NewName: "g", Flags: linux.RenameExchange,
+	}, &p9.Rrenameat2{}))
+	s.noteAll(
+		watch.Event{Dir: s.id(""), Name: "f", Op: watch.Rename, ToDir: s.id("d"), To: "g"},
+		watch.Event{Dir: s.id("d"), Name: "g", Op: watch.Rename, ToDir: s.id(""), To: "f"},
+	)
+	s.note("", "f", watch.Attrib)
+	s.wants(nil, nil)
+	s.host("f=changed by the host")
+	s.note("", "f", watch.Modify|watch.Close)
+	s.wants([]string{"modify /f 19"}, nil)
+}

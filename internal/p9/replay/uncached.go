@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay
+
+import (
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9/p9srv"
+)
+
+// uncached is an open file that the guest must not cache: its caches are about
+// to be told of another file under the name.
+type uncached struct {
+	p9srv.File
+	id p9srv.FileID
+	// node is what was opened, to be released with it; nil if that is the
+	// fid's own.
+	node *node
+}
+
+var (
+	_ p9srv.Lockable = (*uncached)(nil)
+	_ p9srv.Shared   = (*uncached)(nil)
+)
+
+// replaces says that the guest knows another file under n's name: what it has
+// cached may be the other's.
+func (n *node) replaces() bool {
+	t := n.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return n.e != nil && n.e.known && !n.e.gone && n.e.st.id != n.QID() && !t.cfg.Single
+}
+
+// openNamed opens the file that has n's name now.
+func (n *node) openNamed(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
+	dir, name := n.t.hold(n.e)
+	if dir == nil {
+		return nil, linux.ESTALE
+	}
+	defer dir.Release()
+	c, e := dir.Walk(name)
+	if e != 0 {
+		return nil, e
+	}
+	if c.QID().Type != n.QID().Type {
+		c.Release()
+		return nil, linux.ESTALE
+	}
+	n.t.retain(n.e)
+	named := &node{Node: c, t: n.t, e: n.e}
+	f, e := named.open(flags)
+	if e != 0 {
+		named.Release()
+		return nil, e
+	}
+	return &uncached{File: f, id: named.FileID(), node: named}, 0
+}
+
+// WrittenElsewhere is true: the client is told not to cache.
+func (u *uncached) WrittenElsewhere() bool { return true }
+
+// FileID and HostLock are the file's below.
+func (u *uncached) FileID() p9srv.FileID {
+	if k, ok := u.File.(p9srv.Lockable); ok {
+		return k.FileID()
+	}
+	return u.id
+}
+
+// HostLock is described with FileID.
+func (u *uncached) HostLock() p9srv.HostLock {
+	if k, ok := u.File.(p9srv.Lockable); ok {
+		return k.HostLock()
+	}
+	return nil
+}
+
+// Close closes the file.
+func (u *uncached) Close() linux.Errno {
+	e := u.File.Close()
+	if u.node != nil {
+		u.node.Release()
+	}
+	return e
+}
