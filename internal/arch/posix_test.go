@@ -11,7 +11,7 @@ import (
 
 // testPackages are the directories of the packages that the document names.
 var testPackages = map[string]string{
-	"hostfs": "hostfs", "memfs": "memfs", "p9srv": "p9/p9srv", "p9test": "p9/p9test", "arch": "arch",
+	"hostfs": "hostfs", "memfs": "memfs", "p9srv": "p9/p9srv", "p9test": "p9/p9test", "replay": "p9/replay", "arch": "arch",
 	"guest": "../test/guest", "apps": "../test/apps",
 }
 
@@ -33,6 +33,11 @@ func TestThePosixDocumentNamesTestsThatExist(t *testing.T) {
 		named[m[1]] = true
 		if !known[m[1]] {
 			t.Errorf("docs/posix.md: there is no %q", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("test/e2e `([^`]*)`").FindAllStringSubmatch(string(text), -1) {
+		if _, err := os.Stat(filepath.Join("..", "..", "test", "e2e", "testdata", m[1])); err != nil {
+			t.Errorf("docs/posix.md names a script: %v", err)
 		}
 	}
 	if len(named) < 80 {
