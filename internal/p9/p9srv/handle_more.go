@@ -17,16 +17,33 @@ func (c *conn) lookup(m *p9.Tlookup) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	defer f.put()
-	node, e := step(dir, m.Name)
+	r := &c.quick.lookup
+	node, e := find(dir, m.Name, m.Mask, &r.Attr)
 	if e != 0 {
 		return nil, e
 	}
-	r := &c.quick.lookup
-	if e := attributes(node, m.Mask, &r.Attr); e != 0 {
-		node.Release()
-		return nil, e
-	}
 	return r, c.insert(m.NewFID, f.uid, node)
+}
+
+// findTries bounds how often a file that loses its name to another between its
+// being found and being asked about is looked for anew.
+const findTries = 20
+
+// find returns what a directory has under a name, with its attributes.
+func find(dir Node, name string, mask uint64, a *p9.Attr) (Node, linux.Errno) {
+	for try := 1; ; try++ {
+		node, e := step(dir, name)
+		if e != 0 {
+			return nil, e
+		}
+		if e = attributes(node, mask, a); e == 0 {
+			return node, 0
+		}
+		node.Release()
+		if e != linux.ENOENT && e != linux.ESTALE || try == findTries {
+			return nil, e
+		}
+	}
 }
 
 // openat makes NewFID refer to the same file, opened.
