@@ -169,14 +169,21 @@ func machineNetwork(r Record, all map[string]*Attached) (shimapi.Network, error)
 	return settings, nil
 }
 
-// disconnect removes the container's endpoints.
+// disconnect removes the container's endpoints, on a network that it left since
+// its run ended too.
 func (e *Engine) disconnect(ctx context.Context, r Record) error {
-	if isolated(r) {
-		return nil
+	names := map[string]bool{}
+	for name := range r.Networks {
+		names[name] = name != enginenet.None
+	}
+	for name := range r.Connections {
+		names[name] = true
 	}
 	var errs []error
-	for name := range r.Networks {
-		errs = append(errs, e.Networks.Disconnect(ctx, name, r.ID))
+	for name, attached := range names {
+		if attached {
+			errs = append(errs, e.Networks.Disconnect(ctx, name, r.ID))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -93,10 +93,13 @@ func (s *Sandbox) detachLinks(ctx context.Context, n *shimapi.Network) error {
 			Links: []*guestapi.Link{{Device: l.card, Change: guestapi.Link_TAKE_DOWN}},
 		})
 		// The switch is left whatever the guest says.
-		if err = errors.Join(err, s.machine.DetachNIC(ctx, l.card)); err != nil {
-			return err
+		if detachErr := s.machine.DetachNIC(ctx, l.card); detachErr != nil {
+			return errors.Join(err, detachErr)
 		}
 		s.net.links = slices.Delete(s.net.links, i, i+1)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
