@@ -37,6 +37,7 @@ API and writes it with `+"`go test ./internal/dockerapi -run Reference -update`"
 	writeFields(&b, "Fields of a request to update a container", request.UpdateRules())
 	writeFields(&b, "Fields of a request to create a network", request.NetworkRules())
 	writeFields(&b, "Fields of a request to connect a container to a network", request.ConnectRules())
+	writeFields(&b, "Parameters of a request to build an image", request.BuildRules())
 	return b.String()
 }
 

@@ -4,11 +4,14 @@ package dockerapi
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
 
 	"github.com/moby/moby/api/types/jsonstream"
+
+	"byre.dev/byre/internal/build"
 )
 
 // writeJSON answers with a JSON document.
@@ -88,8 +91,12 @@ func (p *progressWriter) finish(err error) error {
 		}
 		return err
 	}
+	code := statusOf(err)
+	if failed, ok := errors.AsType[*build.CommandError](err); ok {
+		code = failed.Code
+	}
 	_ = p.enc.Encode(message{
-		Message: jsonstream.Message{Error: &jsonstream.Error{Code: statusOf(err), Message: err.Error()}},
+		Message: jsonstream.Message{Error: &jsonstream.Error{Code: code, Message: err.Error()}},
 		Error:   err.Error(),
 	})
 	return nil
