@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -126,10 +127,13 @@ func run(ctx context.Context, cfg Config, args []string) error {
 		return err
 	}
 	addPluginDir(dockerCli)
+	given := rest
 	rest = toBuildx(dockerCli, cmd, rest)
 	if len(rest) > 0 {
 		if _, _, err := cmd.Find(rest); err != nil {
-			if found, err := runPlugin(ctx, dockerCli, cmd, rest[0], starter); found {
+			if found, err := runPlugin(ctx, dockerCli, cmd, pluginCall{
+				name: rest[0], args: slices.Concat(args[:len(args)-len(given)], rest),
+			}, starter); found {
 				return err
 			}
 		}

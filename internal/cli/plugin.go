@@ -38,17 +38,26 @@ func addPluginDir(dockerCli *command.DockerCli) {
 	file.CLIPluginsExtraDirs = append([]string{filepath.Join(filepath.Dir(exe), pluginDir)}, file.CLIPluginsExtraDirs...)
 }
 
+// pluginCall is a command that is a plugin's: its name, and all the arguments of
+// this process, of which the plugin reads docker's options for itself.
+type pluginCall struct {
+	name string
+	args []string
+}
+
 // runPlugin runs a command that is a plugin's; found is false when there is no
 // such plugin. With starter, the plugin is to speak to byre's daemon, which is
 // started if it does not run.
-func runPlugin(ctx context.Context, dockerCli *command.DockerCli, root *cobra.Command, name string, starter *autostart) (found bool, err error) {
-	plugin, err := manager.PluginRunCommand(dockerCli, name, root)
+func runPlugin(ctx context.Context, dockerCli *command.DockerCli, root *cobra.Command, call pluginCall, starter *autostart) (found bool, err error) {
+	plugin, err := manager.PluginRunCommand(dockerCli, call.name, root)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
 		return true, err
 	}
+	// It has been given this process's arguments.
+	plugin.Args = append(plugin.Args[:1], call.args...)
 	if starter != nil {
 		if plugin.Env, err = daemonEnv(ctx, plugin.Env, starter); err != nil {
 			return true, err
