@@ -169,8 +169,8 @@ func TestCredentialsAreReadWithAndWithoutPadding(t *testing.T) {
 	}
 }
 
-func TestUnknownOperationNamesItself(t *testing.T) {
-	err := notImplemented("POST", "/swarm/init")
+func TestRefusedOperationNamesItself(t *testing.T) {
+	err := refused(operation{method: "POST", path: "/swarm/init", note: "there is no swarm"})
 	if statusOf(err) != http.StatusNotImplemented || !strings.Contains(err.Error(), "POST /swarm/init") {
 		t.Fatalf("%v", err)
 	}

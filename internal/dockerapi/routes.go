@@ -8,7 +8,7 @@ import (
 )
 
 // operations is the table of all operations that byre knows. What is not in it
-// is answered with 501 and the name of the path.
+// is not found, as in dockerd.
 func (a *api) operations() []operation {
 	return slices.Concat(a.systemOperations(), a.containerOperations(), a.execOperations(), a.imageOperations(),
 		a.volumeOperations(), a.networkOperations(), a.pluginOperations(), a.swarmOperations())

@@ -116,6 +116,9 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func (rt *router) serve(w http.ResponseWriter, r *call, path string) error {
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
 	for _, route := range rt.routes {
 		if route.method != r.Method {
 			continue
@@ -136,15 +139,11 @@ func (rt *router) serve(w http.ResponseWriter, r *call, path string) error {
 		}
 		return route.serve(w, r)
 	}
-	return notImplemented(r.Method, path)
+	return errdefs.ErrNotFound.WithMessage("page not found")
 }
 
 func refused(op operation) error {
 	return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("byre does not serve %s %s of the Docker API: %s", op.method, op.path, op.note))
-}
-
-func notImplemented(method, path string) error {
-	return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("byre does not serve %s %s of the Docker API", method, path))
 }
 
 // splitVersion takes the version off the path; a path without one asks for the

@@ -269,7 +269,13 @@ func TestWhatCannotBeHonoredIsRefusedByName(t *testing.T) {
 	}
 	status, text := s.post(t, "/v1.45/swarm/init", "{}")
 	if status != http.StatusNotImplemented || !strings.Contains(text, "POST /swarm/init") {
-		t.Errorf("unknown operation: %d %s", status, text)
+		t.Errorf("refused operation: %d %s", status, text)
+	}
+	if status, text = s.post(t, "/no/such/path", "{}"); status != http.StatusNotFound || !strings.Contains(text, "page not found") {
+		t.Errorf("unknown path: %d %s", status, text)
+	}
+	if status, text = s.post(t, "/networks/prune/", "{}"); status != http.StatusOK {
+		t.Errorf("a slash at the end: %d %s", status, text)
 	}
 }
 

@@ -44,7 +44,7 @@ func (a *api) version(w http.ResponseWriter, _ *call) error {
 	b := a.engine.Build()
 	details := map[string]string{
 		"ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "GitCommit": b.Commit, "BuildTime": b.Time,
-		"Os": "linux", "Arch": runtime.GOARCH, "KernelVersion": b.Kernel, "GoVersion": runtime.Version(), "Machine": b.Driver,
+		"Os": "linux", "Arch": runtime.GOARCH, "KernelVersion": b.Kernel, "GoVersion": runtime.Version(), "Machine": b.Driver, "Experimental": "false",
 	}
 	return writeJSON(w, http.StatusOK, system.VersionResponse{
 		Platform: system.PlatformInfo{Name: "byre"}, Version: b.Version, APIVersion: MaxVersion, MinAPIVersion: MinVersion,

@@ -83,6 +83,9 @@ func (a *api) volumesPrune(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
+	if r.before("1.42") {
+		f["all"] = []string{"true"} // older clients mean volumes with a name, too
+	}
 	removed, freed, err := a.engine.PruneVolumes(f)
 	if err != nil {
 		return err

@@ -298,6 +298,9 @@ func (e *Engine) ExecResize(ctx context.Context, id string, height, width uint32
 	if err != nil {
 		return err
 	}
+	if _, err := x.c.running(); err != nil {
+		return err
+	}
 	return e.tasks.Resize(ctx, x.c.id, x.id, width, height)
 }
 

@@ -33,6 +33,7 @@ import (
 
 	"byre.dev/byre/internal/ctrd"
 	"byre.dev/byre/internal/engine/event"
+	"byre.dev/byre/internal/engine/filter"
 	"byre.dev/byre/internal/engine/image"
 )
 
@@ -325,6 +326,16 @@ func TestNamesGoOneByOne(t *testing.T) {
 	}
 	if _, err := w.Remove(w.ctx, img.ID(), false); !errdefs.IsConflict(err) {
 		t.Errorf("remove by ID of an image in two repositories: %v", err)
+	}
+	if err := w.Tag(w.ctx, img.ID(), "sha256", "v2"); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a name that digests begin with: %v", err)
+	}
+	if list, err := w.List(w.ctx, filter.Args{"reference": {"docker.io/library/oth*:v?"}}); err != nil || len(list) != 1 {
+		t.Errorf("the list by a whole name is %+v, %v", list, err)
+	}
+	list, err := w.List(w.ctx, filter.Args{"reference": {"other"}})
+	if err != nil || len(list) != 1 || len(list[0].RepoTags) != 1 || list[0].RepoTags[0] != "other:v2" {
+		t.Errorf("the list by a name is %+v, %v", list, err)
 	}
 	resp, err := w.Remove(w.ctx, "other:v2", false)
 	if err != nil || len(resp) != 1 || resp[0].Untagged != "other:v2" {

@@ -5,6 +5,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -52,13 +53,14 @@ func (s *Store) List(ctx context.Context, f filter.Args) ([]image.Summary, error
 	}
 	list := []image.Summary{}
 	for _, img := range all {
-		sum, labels, err := s.summary(ctx, img)
+		sum, labels, created, err := s.summary(ctx, img)
 		if err != nil {
 			// An image of which parts are missing does not hide the others.
 			s.log.Warn("image not shown", "image", img.ID(), "err", err)
 			continue
 		}
-		if sel.match(img, sum, labels) {
+		if sel.match(img, sum, labels, created) {
+			sum.RepoTags = sel.narrow(sum.RepoTags)
 			list = append(list, sum)
 		}
 	}
@@ -66,20 +68,24 @@ func (s *Store) List(ctx context.Context, f filter.Args) ([]image.Summary, error
 	return list, nil
 }
 
-func (s *Store) summary(ctx context.Context, img Image) (image.Summary, map[string]string, error) {
+// summary returns with it what filters look at: the labels, and when the image
+// was made, to the nanosecond.
+func (s *Store) summary(ctx context.Context, img Image) (image.Summary, map[string]string, time.Time, error) {
 	d, err := s.Detail(ctx, img.Target, nil)
 	if err != nil {
-		return image.Summary{}, nil, err
+		return image.Summary{}, nil, time.Time{}, err
 	}
 	target := img.Target
 	sum := image.Summary{
 		ID: img.ID(), RepoTags: orEmpty(img.Tags()), RepoDigests: orEmpty(img.Digests()),
 		Labels: d.Config.Config.Labels, Size: s.size(ctx, d), SharedSize: -1, Containers: -1, Descriptor: &target,
 	}
+	created := time.Unix(0, 0)
 	if d.Config.Created != nil {
-		sum.Created = d.Config.Created.Unix()
+		created = *d.Config.Created
+		sum.Created = created.Unix()
 	}
-	return sum, d.Config.Config.Labels, nil
+	return sum, d.Config.Config.Labels, created, nil
 }
 
 func orEmpty(s []string) []string {
@@ -130,8 +136,7 @@ func (s *Store) selection(ctx context.Context, f filter.Args) (selection, error)
 	return sel, nil
 }
 
-func (sel selection) match(img Image, sum image.Summary, labels map[string]string) bool {
-	created := time.Unix(sum.Created, 0)
+func (sel selection) match(img Image, sum image.Summary, labels map[string]string, created time.Time) bool {
 	switch {
 	case sel.dangling != nil && *sel.dangling != (len(sum.RepoTags) == 0),
 		!sel.before.IsZero() && !created.Before(sel.before),
@@ -142,6 +147,14 @@ func (sel selection) match(img Image, sum image.Summary, labels map[string]strin
 	return !sel.args.Has("reference") || slices.ContainsFunc(img.Records, sel.matchReference)
 }
 
+// narrow leaves the tags that the filter asks for.
+func (sel selection) narrow(tags []string) []string {
+	if !sel.args.Has("reference") {
+		return tags
+	}
+	return slices.DeleteFunc(tags, func(tag string) bool { return !sel.matchReference(images.Image{Name: tag}) })
+}
+
 func (sel selection) matchReference(r images.Image) bool {
 	named := parseName(r.Name)
 	if named == nil {
@@ -149,6 +162,11 @@ func (sel selection) matchReference(r images.Image) bool {
 	}
 	return slices.ContainsFunc(sel.args["reference"], func(pattern string) bool {
 		ok, err := reference.FamiliarMatch(pattern, named)
+		for _, whole := range []string{named.Name(), named.String()} {
+			if !ok && err == nil {
+				ok, err = path.Match(pattern, whole)
+			}
+		}
 		return ok && err == nil
 	})
 }

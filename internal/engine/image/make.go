@@ -224,8 +224,11 @@ func (s *Store) Import(ctx context.Context, r io.Reader, n NewImage) (digest.Dig
 func decompress(r io.Reader) (io.ReadCloser, error) {
 	head := make([]byte, 6)
 	n, err := io.ReadFull(r, head)
+	if errors.Is(err, io.EOF) {
+		return io.NopCloser(r), nil // nothing makes an image with no files
+	}
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("the archive is empty")
+		return nil, fmt.Errorf("read archive: %w", err)
 	}
 	r = io.MultiReader(bytes.NewReader(head[:n]), r)
 	switch {

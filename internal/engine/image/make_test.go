@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -61,20 +62,24 @@ func TestArchivesAreReadPlainAndCompressed(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for name, in := range map[string]io.Reader{"plain": strings.NewReader(tar), "gzip": &packed} {
+	for name, in := range map[string]io.Reader{"plain": strings.NewReader(tar), "gzip": &packed, "empty": strings.NewReader("")} {
+		want := tar
+		if name == "empty" { // an image with no files, as dockerd makes it
+			want = ""
+		}
 		r, err := decompress(in)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		got, err := io.ReadAll(r)
-		if err != nil || string(got) != tar {
+		if err != nil || string(got) != want {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 		if err := r.Close(); err != nil {
 			t.Errorf("%s: close: %v", name, err)
 		}
 	}
-	for name, in := range map[string]string{"xz": "\xfd7zXZ\x00more", "empty": ""} {
+	for name, in := range map[string]string{"xz": "\xfd7zXZ\x00more"} {
 		if _, err := decompress(strings.NewReader(in)); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want a refusal that names it", name, err)
 		}
@@ -88,5 +93,23 @@ func TestLayerWithoutBoundIsCutOff(t *testing.T) {
 	}
 	if _, err := p.Write([]byte("2")); err == nil {
 		t.Error("a layer beyond the bound was taken")
+	}
+}
+
+func TestImagesOfOneSecondAreBeforeAndSinceEachOther(t *testing.T) {
+	at := time.Unix(1000, 500)
+	for _, tt := range []struct {
+		sel  selection
+		made time.Time
+		want bool
+	}{
+		{selection{before: at}, at, false},
+		{selection{before: at}, at.Add(-1), true},
+		{selection{since: at}, at, false},
+		{selection{since: at}, at.Add(1), true},
+	} {
+		if got := tt.sel.match(Image{}, image.Summary{}, nil, tt.made); got != tt.want {
+			t.Errorf("%+v of one made at %d: %v, want %v", tt.sel, tt.made.UnixNano(), got, tt.want)
+		}
 	}
 }

@@ -172,8 +172,8 @@ func (s *Store) Prune(ctx context.Context, f filter.Args) (image.PruneReport, er
 		return report, err
 	}
 	for _, img := range all {
-		sum, labels, err := s.summary(ctx, img)
-		if err != nil || danglingOnly && len(sum.RepoTags) > 0 || s.use(img, false) != nil || !sel.match(img, sum, labels) {
+		sum, labels, created, err := s.summary(ctx, img)
+		if err != nil || danglingOnly && len(sum.RepoTags) > 0 || s.use(img, false) != nil || !sel.match(img, sum, labels, created) {
 			continue
 		}
 		deleted, err := s.delete(ctx, img)

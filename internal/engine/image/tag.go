@@ -39,6 +39,9 @@ func newName(repo, tag string) (reference.Named, error) {
 	if _, ok := named.(reference.Digested); ok {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("refusing to create a tag with a digest reference")
 	}
+	if digest.Algorithm(reference.FamiliarName(named)).Available() {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("refusing to create an ambiguous tag using digest algorithm as name")
+	}
 	if tag == "" {
 		return reference.TagNameOnly(named), nil
 	}

@@ -160,6 +160,11 @@ func (m *Manager) Get(ref string) (Network, error) {
 func (m *Manager) find(ref string) (*entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		if e.ID == ref {
+			return e, nil
+		}
+	}
 	if e, ok := m.entries[ref]; ok {
 		return e, nil
 	}
