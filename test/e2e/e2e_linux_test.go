@@ -8,6 +8,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -124,6 +125,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BYRE_BIN", shared.bin)
 			env.Setenv("BUSYBOX_IMAGE", shared.image)
 			env.Setenv("TOOLS", shared.tools)
+			env.Setenv("CROWD", cmp.Or(os.Getenv("CROWD"), "12"))
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
 			env.Setenv("PATH", shared.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("DOCKER_HOST", "unix://"+filepath.Join(shared.home, "docker.sock"))
