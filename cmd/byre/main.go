@@ -20,6 +20,7 @@ import (
 	"byre.dev/byre/internal/engine"
 	"byre.dev/byre/internal/guestimage"
 	"byre.dev/byre/internal/home"
+	"byre.dev/byre/internal/spare"
 	"byre.dev/byre/internal/usernet"
 )
 
@@ -66,6 +67,10 @@ func (p program) log() *slog.Logger {
 }
 
 func (p program) serve(ctx context.Context, ready func()) error {
+	spares, err := spare.ParseCount(os.Getenv(spare.Env))
+	if err != nil {
+		return err
+	}
 	image, err := guestimage.Find(os.Getenv(guestimage.Env), filepath.Dir(p.exe))
 	if err != nil {
 		return err
@@ -85,6 +90,7 @@ func (p program) serve(ctx context.Context, ready func()) error {
 		NetworkCommand:  []string{p.exe, cli.NetworkVerb},
 		BuilderImage:    filepath.Join(image.Dir, "builder.tar"),
 		BuilderIdle:     idle,
+		Spares:          spares,
 		Build:           engine.Build{Version: version, Kernel: image.KernelRelease(), Driver: driverName},
 		Log:             p.log(),
 	}, ready)

@@ -70,7 +70,8 @@ engine: usernet shimapi watch disk
 build: engine
 builder: engine mux
 dockerapi: engine build
-daemon: ctrd engine build builder dockerapi localsock lockfile home
+spare: shimapi
+daemon: ctrd engine build builder dockerapi localsock lockfile home spare
 doctor: home localsock shimapi
 cli: localsock home
 arch:

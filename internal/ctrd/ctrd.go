@@ -185,6 +185,10 @@ func (s *Server) Client() *client.Client { return s.client }
 // Address is the path of the gRPC socket, for clients in other processes.
 func (s *Server) Address() string { return s.sockets.grpc }
 
+// ShimSockets is the directory where shims have their sockets; empty where they
+// use none in directories.
+func (s *Server) ShimSockets() string { return s.sockets.shims }
+
 // Close stops answering and releases the directories. Tasks go on running.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {

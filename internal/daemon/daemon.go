@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"byre.dev/byre/internal/home"
 	"byre.dev/byre/internal/localsock"
 	"byre.dev/byre/internal/lockfile"
+	"byre.dev/byre/internal/spare"
 )
 
 // stopLimit bounds how long open requests may go on once the daemon is told
@@ -48,6 +50,8 @@ type Config struct {
 	// BuilderIdle is how long the builder stays after a build; 0 means its
 	// default.
 	BuilderIdle time.Duration
+	// Spares is how many machines are kept warm for the next containers.
+	Spares spare.Count
 	// Build says what program this is.
 	Build engine.Build
 	// Log receives the daemon's messages; nil discards them.
@@ -81,6 +85,11 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 	}
 	defer closeInto(&err, store)
 
+	spares, err := keepSpares(cfg, store.ShimSockets())
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, spares)
 	engineConfig := engine.Config{
 		Home:            string(cfg.Home),
 		Containerd:      store.Client(),
@@ -88,6 +97,7 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 		Socket:          cfg.Home.Path("docker.sock"),
 		ShimState:       cfg.Home.Path("run", "io.containerd.runtime.v2.task"),
 		ScratchTemplate: cfg.ScratchTemplate,
+		Starting:        spares.Starting,
 		Build:           cfg.Build,
 		Log:             cfg.Log,
 	}
@@ -112,6 +122,27 @@ func closeWithin(ctx context.Context, err *error, end func(context.Context) erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	*err = errors.Join(*err, end(ctx))
+}
+
+// keepSpares returns the keeper of spare machines, nil where there is to be none.
+func keepSpares(cfg Config, sockets string) (*spare.Keeper, error) {
+	if cfg.Spares == 0 {
+		return nil, nil
+	}
+	if sockets == "" { // shims cannot hand over what they serve on
+		if cfg.Spares == spare.Auto {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("%s=%v: spare machines are not possible on this system", spare.Env, cfg.Spares)
+	}
+	spec, err := engine.Rehearsal()
+	if err != nil {
+		return nil, fmt.Errorf("specify the rehearsal of spare machines: %w", err)
+	}
+	return spare.New(spare.Config{
+		Program: filepath.Join(cfg.ShimDir, "containerd-shim-byre-v1"), Namespace: ctrd.Namespace,
+		Dir: cfg.Home.Path(spare.Dir), Sockets: sockets, Spec: spec, Count: cfg.Spares, Log: cfg.Log,
+	})
 }
 
 func closeInto(err *error, c io.Closer) { *err = errors.Join(*err, c.Close()) }

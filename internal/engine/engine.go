@@ -65,6 +65,9 @@ type Config struct {
 	// ScratchTemplate is the ext4 image that volumes which are disks are copied
 	// from.
 	ScratchTemplate string
+	// Starting, when not nil, is called when a container is about to start, and
+	// what it returns when it runs or has failed to.
+	Starting func() (done func())
 	// Build says what program this is.
 	Build Build
 	// Log receives state changes and what could not be returned; nil

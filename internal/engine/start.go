@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 
 	"byre.dev/byre/internal/engine/spec"
@@ -51,6 +52,9 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 
 // startLocked starts a container whose op is held.
 func (e *Engine) startLocked(ctx context.Context, c *Container) error {
+	if e.cfg.Starting != nil {
+		defer e.cfg.Starting()()
+	}
 	t := newTimeline()
 	// A client that goes away does not leave half a container behind.
 	ctx = context.WithoutCancel(ctx)
@@ -173,6 +177,22 @@ func (e *Engine) specInput(r Record, fill map[string]bool) spec.Container {
 		})
 	}
 	return in
+}
+
+// Rehearsal is the specification of a container as byre run makes it, with no
+// image, network or command of its own: its process is the machine's init for
+// containers, which ends at once for want of a command.
+func Rehearsal() (*specs.Spec, error) {
+	init := true
+	r := Record{
+		ID:     "rehearsal",
+		Config: &container.Config{Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, Cmd: []string{"true"}},
+		Host:   &container.HostConfig{Init: &init},
+	}
+	if err := completeHost(&r); err != nil {
+		return nil, err
+	}
+	return spec.Build(spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Seccomp: defaultSeccomp})
 }
 
 // endRestart ends a wait for the next restart, if there is one.

@@ -37,10 +37,23 @@ type link struct {
 }
 
 // greet dials the agent, compares versions and renews the machine.
-func greet(ctx context.Context, m vm.Machine, cfg Config) (_ *link, err error) {
+func greet(ctx context.Context, m vm.Machine, cfg Config) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, agentWait)
 	defer cancel()
-	conn, err := dialAgent(ctx, m)
+	l, err := newLink(ctx, m, cfg, make([]byte, guestapi.SecretSize))
+	if err != nil {
+		return nil, err
+	}
+	if err := l.renew(ctx, cfg); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+// newLink dials the agent of a machine that has taken secret, which is zeros
+// before its first renewal, and compares versions.
+func newLink(ctx context.Context, m vm.Machine, cfg Config, secret []byte) (_ *link, err error) {
+	conn, err := dialAgent(ctx, m, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -50,23 +63,25 @@ func greet(ctx context.Context, m vm.Machine, cfg Config) (_ *link, err error) {
 			err = errors.Join(err, client.Close())
 		}
 	}()
-	l := &link{client: client, guest: guestapi.NewGuestClient(client), task: taskapi.NewTTRPCTaskClient(client)}
+	l := &link{
+		client: client, guest: guestapi.NewGuestClient(client), task: taskapi.NewTTRPCTaskClient(client), secret: secret,
+	}
 	hello, err := l.hello(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	l.kernel, l.features = bounded(hello.GetKernel()), boundedAll(hello.GetFeatures())
-	return l, l.renew(ctx, cfg)
+	return l, nil
 }
 
-func dialAgent(ctx context.Context, m vm.Machine) (net.Conn, error) {
+func dialAgent(ctx context.Context, m vm.Machine, secret []byte) (net.Conn, error) {
 	conn, err := m.Dial(ctx, guestapi.PortAgent)
 	if err != nil {
 		return nil, fmt.Errorf("dial guest agent: %w", err)
 	}
 	// A stuck guest must not hold the preface longer than ctx allows.
 	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = guestapi.Preface{Port: guestapi.PortAgent}.Open(conn, make([]byte, guestapi.SecretSize))
+	err = guestapi.Preface{Port: guestapi.PortAgent}.Open(conn, secret)
 	if !unblock() && err == nil {
 		err = ctx.Err()
 	}

@@ -26,6 +26,10 @@ type Config struct {
 	ID string
 	// Driver starts the machine.
 	Driver vm.Driver
+	// Spare, when not nil, is a machine kept warm that is taken in the place of
+	// one that Driver starts. Start owns it, and starts another machine when it
+	// turns out to be no good.
+	Spare *Spare
 	// Network says how the machine is connected; nil means loopback alone.
 	Network *shimapi.Network
 	// Hostname of the machine where Network names none.
@@ -100,20 +104,9 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	log := cfg.Log.With("sandbox", cfg.ID)
-	end := cfg.Timeline.Begin("machine")
-	m, err := cfg.Driver.Start(ctx, vm.Config{
-		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, Log: cfg.Log,
-	})
-	end()
+	m, l, err := claim(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("start sandbox %s: %w", cfg.ID, err)
-	}
-	end = cfg.Timeline.Begin("greet")
-	l, err := greet(ctx, m, cfg)
-	end()
-	if err != nil {
-		err = fmt.Errorf("start sandbox %s: %w", cfg.ID, withConsole(err, m))
-		return nil, errors.Join(err, m.Close())
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Sandbox{
@@ -128,8 +121,37 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 		return nil, errors.Join(fmt.Errorf("start sandbox %s: %w", cfg.ID, err), s.Close())
 	}
 	info := m.Info()
-	log.Info("sandbox started", "driver", info.Driver, "accel", info.Accel, "cloned", info.Cloned)
+	log.Info("sandbox started", "driver", info.Driver, "accel", info.Accel, "cloned", info.Cloned, "spare", cfg.Spare != nil && m == cfg.Spare.machine)
 	return s, nil
+}
+
+// claim takes the spare machine, or starts one.
+func claim(ctx context.Context, cfg Config) (vm.Machine, *link, error) {
+	if cfg.Spare != nil {
+		end := cfg.Timeline.Begin("spare")
+		err := cfg.Spare.renew(ctx, cfg)
+		end()
+		if err == nil {
+			return cfg.Spare.machine, cfg.Spare.link, nil
+		}
+		cfg.Log.Warn("spare machine is no good, starting another", "sandbox", cfg.ID, "err", errors.Join(err, cfg.Spare.Close()))
+	}
+	end := cfg.Timeline.Begin("machine")
+	m, err := cfg.Driver.Start(ctx, vm.Config{
+		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, Log: cfg.Log,
+	})
+	end()
+	if err != nil {
+		return nil, nil, err
+	}
+	end = cfg.Timeline.Begin("greet")
+	l, err := greet(ctx, m, cfg)
+	end()
+	if err != nil {
+		err = withConsole(err, m)
+		return nil, nil, errors.Join(err, m.Close())
+	}
+	return m, l, nil
 }
 
 // ID returns the sandbox's name.

@@ -27,6 +27,8 @@ type claim struct {
 	timeline *sandbox.Timeline
 	log      *slog.Logger
 	onOOM    func(string)
+	// spare is the machine to take, nil for one to be started. It is start's.
+	spare *sandbox.Spare
 
 	// cancel ends the start; done is closed when it has succeeded or failed.
 	cancel context.CancelFunc
@@ -55,6 +57,11 @@ func (c *claim) begin() {
 }
 
 func (c *claim) start(ctx context.Context) (_ *sandbox.Sandbox, err error) {
+	defer func() {
+		if err != nil && c.spare != nil {
+			err = errors.Join(err, c.spare.Close())
+		}
+	}()
 	spec, settings, err := readBundle(c.bundle)
 	if err != nil {
 		return nil, err
@@ -76,7 +83,7 @@ func (c *claim) start(ctx context.Context) (_ *sandbox.Sandbox, err error) {
 		network = c.private.network
 	}
 	sb, err := sandbox.Start(ctx, sandbox.Config{
-		ID: c.id, Driver: driver, Network: network, Hostname: spec.Hostname,
+		ID: c.id, Driver: driver, Spare: c.spare, Network: network, Hostname: spec.Hostname,
 		CPUs: settings.CPUs, MaxMemory: settings.MaxMemory, Scratch: scratch,
 		Dir: c.bundle, SidecarDir: c.cfg.SidecarDir, Build: c.cfg.Build,
 		OnOOM: c.onOOM, Timeline: c.timeline, Log: c.log,

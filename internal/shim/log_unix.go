@@ -7,6 +7,7 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -22,6 +23,18 @@ import (
 // blocking: while nobody reads, what is too much is dropped. Standard error
 // goes the same way, for what Go says before it dies.
 func openLog(bundle string, verbose bool) (*slog.Logger, error) {
+	out, err := openLogOutput(bundle)
+	if err != nil {
+		return nil, err
+	}
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), nil
+}
+
+func openLogOutput(bundle string) (io.Writer, error) {
 	path := filepath.Join(bundle, "log")
 	if err := unix.Mkfifo(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make log: %w", err)
@@ -33,11 +46,7 @@ func openLog(bundle string, verbose bool) (*slog.Logger, error) {
 	if err := redirectStderr(fd); err != nil {
 		return nil, fmt.Errorf("redirect standard error: %w", err)
 	}
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(dropWriter(fd), &slog.HandlerOptions{Level: level})), nil
+	return dropWriter(fd), nil
 }
 
 // dropWriter writes to a descriptor that does not block and drops what it does

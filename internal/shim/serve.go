@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -51,9 +52,16 @@ func (c *call) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return c.answerCalls(ctx, log, signals, l, nil)
+}
+
+// answerCalls serves on l, with the machine of a spare shim where there is one,
+// until it is told to end.
+func (c *call) answerCalls(ctx context.Context, log *slog.Logger, signals <-chan os.Signal, l net.Listener, spare *sandbox.Spare) error {
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	s := newService(c, log, exit)
+	s.claim.spare = spare
 	s.claim.begin()
 	server, err := ttrpc.NewServer(serverOptions()...)
 	if err != nil {

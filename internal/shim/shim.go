@@ -44,8 +44,12 @@ type call struct {
 	bundle    string
 	address   string
 	debug     bool
-	stdin     io.Reader
-	stdout    io.Writer
+	// idle is how long a spare shim stays; always keeps one also where it gains
+	// nothing.
+	idle   time.Duration
+	always bool
+	stdin  io.Reader
+	stdout io.Writer
 }
 
 // Main does what the arguments, without the program's name, ask for. The error
@@ -60,6 +64,8 @@ func Main(ctx context.Context, args []string, cfg Config, stdin io.Reader, stdou
 	flags.StringVar(&c.address, "address", "", "containerd's gRPC address")
 	flags.String("publish-binary", "", "taken for older containerds and not used: events go to containerd's ttrpc socket")
 	flags.BoolVar(&c.debug, "debug", false, "log more")
+	flags.DurationVar(&c.idle, "idle", 10*time.Minute, "how long a spare shim stays")
+	flags.BoolVar(&c.always, "always", false, "keep a spare machine also where machines are not emulated")
 	info := flags.Bool("info", false, "describe the runtime and exit")
 	version := flags.Bool("version", false, "show the version and exit")
 	flags.BoolVar(version, "v", false, "show the version and exit")
@@ -92,6 +98,10 @@ func (c *call) do(ctx context.Context, action string) error {
 		return c.start()
 	case "delete":
 		return c.delete()
+	case "spare":
+		return c.spawnSpare()
+	case "rehearse":
+		return c.rehearse(ctx)
 	case "":
 		return c.serve(ctx)
 	}

@@ -36,7 +36,7 @@ func (c *call) start() error {
 	if err != nil {
 		return err
 	}
-	spec, _, err := readBundle(c.bundle)
+	spec, settings, err := readBundle(c.bundle)
 	if err != nil {
 		return err
 	}
@@ -52,10 +52,13 @@ func (c *call) start() error {
 		return fmt.Errorf("open socket: %w", err)
 	}
 	if running == "" {
+		running = l.address
+		if c.takeSpare(params.GetSocketDir(), settings, l) {
+			return c.answerStart(params != nil, running)
+		}
 		if err := c.spawn(l); err != nil {
 			return errors.Join(fmt.Errorf("start shim: %w", err), l.remove())
 		}
-		running = l.address
 	}
 	return c.answerStart(params != nil, running)
 }

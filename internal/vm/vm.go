@@ -56,6 +56,13 @@ type Driver interface {
 	Start(ctx context.Context, cfg Config) (Machine, error)
 }
 
+// Identified is a driver that can say whether a machine of another process's
+// driver is as its own would be.
+type Identified interface {
+	// Identity names everything that a machine depends on but its Config.
+	Identity() string
+}
+
 // Machine is a running utility VM. Its methods are safe for concurrent use.
 type Machine interface {
 	// Dial opens a stream to a vsock port of the guest. The guest may refuse

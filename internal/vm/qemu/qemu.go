@@ -16,6 +16,8 @@ package qemu
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,7 +82,10 @@ type Driver struct {
 	probeLimit time.Duration
 }
 
-var _ vm.Driver = (*Driver)(nil)
+var (
+	_ vm.Driver     = (*Driver)(nil)
+	_ vm.Identified = (*Driver)(nil)
+)
 
 // New looks QEMU up. It fails with an error that says what to install when
 // there is none.
@@ -138,6 +143,14 @@ func Program() string {
 
 // Name implements vm.Driver.
 func (d *Driver) Name() string { return "qemu" }
+
+// Identity implements vm.Identified.
+func (d *Driver) Identity() string {
+	h := sha256.New()
+	fmt.Fprintln(h, d.version, d.cfg.Image.Digests["vmlinux"], d.cfg.Image.Digests["initrd"])
+	fmt.Fprintln(h, d.cfg.Cmdline, d.cfg.Accel, d.cfg.NoClone, d.cfg.StateDir, d.cpus, d.hot)
+	return hex.EncodeToString(h.Sum(nil))
+}
 
 // Start implements vm.Driver.
 func (d *Driver) Start(ctx context.Context, cfg vm.Config) (vm.Machine, error) {
