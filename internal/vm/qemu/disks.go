@@ -18,6 +18,10 @@ import (
 const (
 	// maxDisks bounds the disks of a machine; QEMU's SCSI bus takes far more.
 	maxDisks = 255
+	// firstLUN is not 0: for the news of a disk at LUN 0 the guest's driver scans
+	// the whole target (virtscsi_handle_transport_reset in virtio_scsi.c), which
+	// scsi_mod.scan=manual has it not do, so that the disk would be found late.
+	firstLUN = 1
 	// unplugLimit bounds how long the guest may take to let go of a device.
 	unplugLimit = 10 * time.Second
 )
@@ -28,13 +32,13 @@ type disks struct {
 
 	mu sync.Mutex
 	// used is guarded by mu: LUNs in use or on their way out.
-	used [maxDisks]bool
+	used [firstLUN + maxDisks]bool
 }
 
 func (d *disks) reserve() (uint32, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for lun := range d.used {
+	for lun := firstLUN; lun < len(d.used); lun++ {
 		if !d.used[lun] {
 			d.used[lun] = true
 			return uint32(lun), nil
@@ -124,7 +128,7 @@ func (m *machine) DetachDisk(ctx context.Context, lun uint32) error {
 }
 
 func (d *disks) unplug(ctx context.Context, lun uint32) error {
-	if lun >= maxDisks {
+	if lun >= uint32(len(d.used)) {
 		return fmt.Errorf("no such LUN: %w", errdefs.ErrNotFound)
 	}
 	d.mu.Lock()
