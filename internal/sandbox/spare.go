@@ -47,14 +47,20 @@ func Warm(ctx context.Context, cfg Config, spec Converted) (*Spare, error) {
 	}
 	for range rehearsals {
 		if err := s.rehearse(ctx, spec); err != nil {
-			return nil, errors.Join(fmt.Errorf("rehearse: %w", withConsole(err, s.machine)), s.Close())
+			return nil, s.abandon(err)
 		}
 	}
 	spare, err := s.retire(ctx)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("rehearse: %w", err), s.Close())
+		return nil, s.abandon(err)
 	}
 	return spare, nil
+}
+
+// abandon ends a machine in which there is nothing to lose.
+func (s *Sandbox) abandon(err error) error {
+	err = fmt.Errorf("rehearse: %w", withConsole(err, s.machine))
+	return errors.Join(err, s.machine.Close(), s.Close())
 }
 
 // rehearse does to a container what a short one goes through: disks, an

@@ -112,16 +112,17 @@ type Keeper struct {
 
 	mu sync.Mutex
 	// The rest is guarded by mu. starting counts the containers that are being
-	// started, last is when one was; wanted says that one was since the spare
-	// shims were last seen to.
+	// started, last is when one was. budget is how many shims may be made
+	// before the next start, so that those that end early are not made for ever.
 	starting int
 	last     time.Time
-	wanted   bool
+	budget   int
 	closed   bool
 	// needless is true once a shim has said that it gains nothing.
 	needless bool
 	// owned are the connections to shims that are no bundle's.
-	owned  map[net.Conn]struct{}
+	owned map[net.Conn]struct{}
+	// number counts the shims that were started, for their names.
 	number int
 }
 
@@ -174,14 +175,21 @@ func (k *Keeper) Starting() (done func()) {
 	return sync.OnceFunc(func() {
 		k.mu.Lock()
 		k.starting--
-		k.last, k.wanted = time.Now(), true
+		k.startedLocked()
 		k.mu.Unlock()
-		select {
-		case k.kick <- struct{}{}:
-		default:
-		}
 	})
 }
+
+// startedLocked takes note of the start of a container.
+func (k *Keeper) startedLocked() {
+	k.last, k.budget = time.Now(), k.count()
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (k *Keeper) count() int { return max(int(k.cfg.Count), 1) }
 
 // run makes spare shims when it is quiet.
 func (k *Keeper) run() {
@@ -210,12 +218,7 @@ func (k *Keeper) run() {
 func (k *Keeper) due() (wait time.Duration, launch bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	want := max(int(k.cfg.Count), 1)
-	switch {
-	case k.closed || k.needless || !k.wanted || k.starting > 0:
-		return 0, false
-	case len(k.owned) >= want:
-		k.wanted = false
+	if k.closed || k.needless || k.budget == 0 || k.starting > 0 || len(k.owned) >= k.count() {
 		return 0, false
 	}
 	if left := k.cfg.Quiet - time.Since(k.last); left > 0 {
@@ -228,6 +231,7 @@ func (k *Keeper) due() (wait time.Duration, launch bool) {
 func (k *Keeper) launch() {
 	k.mu.Lock()
 	k.number++
+	k.budget--
 	id := fmt.Sprintf("spare-%d-%d", os.Getpid(), k.number)
 	k.mu.Unlock()
 	args := []string{
@@ -240,7 +244,6 @@ func (k *Keeper) launch() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err != nil {
-		k.wanted = false
 		k.log.Warn("no spare machine is made", "err", err)
 		return
 	}
@@ -270,7 +273,11 @@ func (k *Keeper) hear(conn net.Conn, id string) {
 	}
 	_ = conn.Close()
 	k.forget(conn, false)
-	if !taken {
+	if taken {
+		k.mu.Lock()
+		k.startedLocked()
+		k.mu.Unlock()
+	} else {
 		k.log.Info("spare machine has ended", "spare", id)
 	}
 }
