@@ -72,7 +72,7 @@ builder: engine mux
 dockerapi: engine build
 spare: shimapi
 daemon: ctrd engine build builder dockerapi localsock lockfile home spare
-doctor: home localsock shimapi
+doctor: home localsock shimapi spare
 cli: localsock home
 arch:
 `

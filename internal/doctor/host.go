@@ -27,7 +27,7 @@ const (
 )
 
 // HostChecks returns the checks that every host shares: the state directory,
-// its space, memory, the daemon, the shares in use and what the host tells of
+// its space, memory, the daemon, what it keeps warm, the shares in use and what the host tells of
 // changes to them.
 func HostChecks(dir home.Dir) []Check {
 	checks := []Check{
@@ -35,6 +35,7 @@ func HostChecks(dir home.Dir) []Check {
 		{Name: "disk space", Run: func(context.Context) Finding { return diskSpace(dir) }},
 		{Name: "memory", Run: func(context.Context) Finding { return memory() }},
 		{Name: "daemon", Run: func(ctx context.Context) Finding { return daemon(ctx, dir) }},
+		{Name: "spare machine", Run: func(context.Context) Finding { return spares(dir) }},
 		{Name: "shares", Run: func(ctx context.Context) Finding { return shares(ctx, dir) }},
 	}
 	return append(checks, notifyChecks()...)
