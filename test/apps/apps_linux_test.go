@@ -63,7 +63,7 @@ func setUp() error {
 // command is byre over the tests' state directory.
 func command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, host.byre, args...)
-	cmd.Env = append(os.Environ(), "BYRE_HOME="+host.home, "DOCKER_CONFIG="+host.root)
+	cmd.Env = append(os.Environ(), "BYRE_SPARES=0", "BYRE_HOME="+host.home, "DOCKER_CONFIG="+host.root)
 	return cmd
 }
 
