@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"byre.dev/byre/internal/shimapi"
 )
 
 // spareMode makes the test binary play a spare shim: "serve" is the real one
@@ -235,5 +237,16 @@ func TestASpareShimThatHangsIsKilledAndNotTaken(t *testing.T) {
 	_ = cmd.Wait()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
 		t.Errorf("the spare shim ended with %v", cmd.ProcessState)
+	}
+}
+
+func TestAMachineOfAnotherSizeIsNoSpareOne(t *testing.T) {
+	if !standard(shimapi.Settings{}) {
+		t.Error("a container that asks for nothing takes no spare machine")
+	}
+	for _, s := range []shimapi.Settings{{CPUs: 1}, {MaxMemory: 1 << 30}} {
+		if standard(s) {
+			t.Errorf("%+v takes a spare machine", s)
+		}
 	}
 }
