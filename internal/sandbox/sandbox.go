@@ -30,6 +30,8 @@ type Config struct {
 	// one that Driver starts. Start owns it, and starts another machine when it
 	// turns out to be no good.
 	Spare *Spare
+	// warm is set by Warm.
+	warm bool
 	// Network says how the machine is connected; nil means loopback alone.
 	Network *shimapi.Network
 	// Hostname of the machine where Network names none.
@@ -138,7 +140,7 @@ func claim(ctx context.Context, cfg Config) (vm.Machine, *link, error) {
 	}
 	end := cfg.Timeline.Begin("machine")
 	m, err := cfg.Driver.Start(ctx, vm.Config{
-		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, Log: cfg.Log,
+		Name: cfg.ID, CPUs: cfg.CPUs, MaxMemory: cfg.MaxMemory, Warm: cfg.warm, Log: cfg.Log,
 	})
 	end()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
 
+	"byre.dev/byre/internal/shimapi"
 	"byre.dev/byre/internal/vm"
 )
 
@@ -41,6 +43,15 @@ const (
 // Warm starts a machine by cfg and rehearses containers of the specification
 // given in it, whose process must end by itself. ctx bounds the call.
 func Warm(ctx context.Context, cfg Config, spec Converted) (*Spare, error) {
+	cfg.warm = true
+	if path := filepath.Join(cfg.Dir, cfg.ID+".net"); len(path) <= maxSocketPath {
+		deaf, err := listenDeaf(path)
+		if err != nil {
+			return nil, fmt.Errorf("rehearse: %w", err)
+		}
+		defer deaf.close()
+		cfg.Network = deaf.network()
+	}
 	s, err := Start(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -50,11 +61,62 @@ func Warm(ctx context.Context, cfg Config, spec Converted) (*Spare, error) {
 			return nil, s.abandon(err)
 		}
 	}
+	if err := s.SetNetwork(ctx, &shimapi.Network{}); err != nil {
+		return nil, s.abandon(err)
+	}
 	spare, err := s.retire(ctx)
 	if err != nil {
 		return nil, s.abandon(err)
 	}
 	return spare, nil
+}
+
+// maxSocketPath is the shortest limit of our systems, macOS's, less one. Where
+// the directory's name is longer, the rehearsal goes without a network.
+const maxSocketPath = 103
+
+// deafSwitch is a switch for rehearsals: it takes frames and sends none.
+type deafSwitch struct {
+	path string
+	l    net.Listener
+	work sync.WaitGroup
+}
+
+func listenDeaf(path string) (_ *deafSwitch, err error) {
+	d := &deafSwitch{path: path}
+	if d.l, err = net.Listen("unix", path); err != nil {
+		return nil, err
+	}
+	d.work.Go(func() {
+		for {
+			conn, err := d.l.Accept()
+			if err != nil {
+				return
+			}
+			d.work.Go(func() { // ends when the card is detached, or its machine
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+			})
+		}
+	})
+	return d, nil
+}
+
+// network connects a machine to the switch, which nothing outside ever sees.
+func (d *deafSwitch) network() *shimapi.Network {
+	return &shimapi.Network{
+		Links: []shimapi.Link{{
+			Socket: d.path, MAC: "02:00:00:00:00:02",
+			Addresses: []string{"192.168.127.2/24"}, Gateway: "192.168.127.1",
+		}},
+		Nameservers: []string{"192.168.127.1"},
+	}
+}
+
+// close ends the switch once the machine has left it.
+func (d *deafSwitch) close() {
+	_ = d.l.Close() // and removes the socket
+	d.work.Wait()
 }
 
 // abandon ends a machine in which there is nothing to lose.

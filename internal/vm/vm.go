@@ -35,6 +35,9 @@ type Config struct {
 	// means the driver's default, which follows the host's memory. The
 	// machine starts with the driver's size class whatever MaxMemory is.
 	MaxMemory uint64
+	// Warm says that the machine is used before it is its sandbox's: emulation
+	// keeps more of what it learns by that.
+	Warm bool
 	// Log receives the driver's messages; nil discards them.
 	Log *slog.Logger
 }

@@ -17,6 +17,8 @@ type spec struct {
 	// accel is "tcg", "kvm", "hvf" or "whpx".
 	accel string
 	cpus  int
+	// warm is vm.Config's; the hardware is the same.
+	warm bool
 	// memory is the size class in bytes, hotMemory what may be added to it.
 	memory, hotMemory uint64
 	// kernel, initrd and cmdline are empty for a clone: its memory holds them.
@@ -64,7 +66,7 @@ func args(s spec) []string {
 		"-m", fmt.Sprintf("size=%dk,maxmem=%dk", s.memory>>10, (s.memory+s.hotMemory)>>10),
 		"-rtc", "base=utc,clock=host",
 	}
-	a = append(a, accelArgs(s.accel)...)
+	a = append(a, accelArgs(s)...)
 	a = append(a, memoryArgs(s)...)
 	a = append(a,
 		"-device", "virtio-balloon-pci,id=balloon0,free-page-reporting=on",
@@ -108,11 +110,19 @@ func cpuModel(accel string) string {
 // to 1 GiB, lets each machine grow by as much.
 const translationBuffer = 64
 
-func accelArgs(accel string) []string {
-	if accel == "tcg" {
-		return []string{"-accel", fmt.Sprintf("tcg,thread=multi,tb-size=%d", translationBuffer)}
+// warmBuffer is that of a machine that has more than one container: what does
+// not fit empties it, and all is to be translated again.
+const warmBuffer = 2 * translationBuffer
+
+func accelArgs(s spec) []string {
+	if s.accel != "tcg" {
+		return []string{"-accel", s.accel}
 	}
-	return []string{"-accel", accel}
+	size := translationBuffer
+	if s.warm {
+		size = warmBuffer
+	}
+	return []string{"-accel", fmt.Sprintf("tcg,thread=multi,tb-size=%d", size)}
 }
 
 func memoryArgs(s spec) []string {

@@ -192,7 +192,7 @@ func (d *Driver) spec(cfg vm.Config, accel string) spec {
 	if cpus == 0 {
 		cpus = d.cpus
 	}
-	return spec{name: cfg.Name, accel: accel, cpus: cpus, memory: sizeClass, hotMemory: d.hot, nics: nicCount}
+	return spec{name: cfg.Name, accel: accel, cpus: cpus, warm: cfg.Warm, memory: sizeClass, hotMemory: d.hot, nics: nicCount}
 }
 
 // bootable returns s with what a machine boots from.

@@ -46,7 +46,7 @@ func (t template) state() string  { return filepath.Join(t.dir, "state") }
 
 // templateKey names everything that a saved machine depends on.
 func (d *Driver) templateKey(s spec) string {
-	s.name = ""
+	s.name, s.warm = "", false
 	h := sha256.New()
 	fmt.Fprintln(h, "layout 2", d.version, d.cfg.Image.Digests["vmlinux"], d.cfg.Image.Digests["initrd"])
 	fmt.Fprintln(h, strings.Join(args(d.bootable(s)), "\x00"))
@@ -160,7 +160,7 @@ func (d *Driver) makeTemplate(ctx context.Context, s spec, dir string) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, memory.Close()) }()
-	s.name = "template"
+	s.name, s.warm = "template", false
 	if err := d.saveBooted(ctx, s, memory, filepath.Join(tmp, "state")); err != nil {
 		return err
 	}
