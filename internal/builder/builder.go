@@ -123,8 +123,12 @@ func (c *conn) CloseWrite() error {
 	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
-// hold returns the link with a use of it counted.
+// hold returns the link with a use of it counted. A start that is under way
+// when the daemon ends is given up.
 func (b *Builder) hold(ctx context.Context) (*link, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.ctx, cancel)()
 	if err := b.lock(ctx); err != nil {
 		return nil, err
 	}
