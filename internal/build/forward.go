@@ -52,10 +52,13 @@ func newServer(handle grpc.StreamHandler) *grpc.Server {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnknownServiceHandler(handle),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-		grpc.MaxHeaderListSize(maxHeader),
+		grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxCalls),
 		grpc.WaitForHandlers(true),
 	)
 }
+
+// maxCalls bounds the calls on a connection at one time.
+const maxCalls = 1024
 
 // maxHeader bounds the metadata of a call.
 const maxHeader = 64 << 10
