@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -135,7 +136,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	dir := t.TempDir()
+	dir := storeDir(t)
 	template := filepath.Join(dir, "template")
 	if err := os.WriteFile(template, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
@@ -168,6 +169,27 @@ func newWorld(t *testing.T) *world {
 		_ = w.work.Wait() // says that what was served has ended
 	})
 	return w
+}
+
+// storeDir is a directory for containerd, which ends writes that were broken
+// off in its own time: it is removed when that is done.
+func storeDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "byre-build-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for limit := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if err := os.RemoveAll(dir); err == nil {
+				return
+			} else if time.Now().After(limit) {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	return dir
 }
 
 // client opens a session with a secret and returns a control client beside it.
