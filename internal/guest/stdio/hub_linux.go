@@ -15,8 +15,8 @@ const (
 	// maxWaiting bounds streams that nobody has taken yet.
 	maxWaiting = 256
 	// streamWait is how long a stream waits for its taker and a taker for its
-	// stream.
-	streamWait = 30 * time.Second
+	// stream: as long as the host waits for the container that it is of.
+	streamWait = 2 * time.Minute
 )
 
 // Hub holds arrived streams until they are taken. Use NewHub.
