@@ -247,6 +247,11 @@ func (k *Keeper) launch() {
 		k.log.Warn("no spare machine is made", "err", err)
 		return
 	}
+	if k.closed { // meanwhile, and has not seen this one
+		if err := giveBack(conn); err != nil {
+			k.log.Warn("spare machine is not told to end", "spare", id, "err", err)
+		}
+	}
 	k.owned[conn] = struct{}{}
 	k.work.Go(func() { k.hear(conn, id) })
 }
@@ -308,8 +313,7 @@ func (k *Keeper) Close() error {
 	close(k.done)
 	var err error
 	for _, conn := range owned {
-		// The other end ends, whose process then closes it.
-		err = errors.Join(err, endWrite(conn), conn.SetReadDeadline(time.Now().Add(endWait)))
+		err = errors.Join(err, giveBack(conn))
 	}
 	k.work.Wait()
 	if rerr := os.RemoveAll(k.cfg.Dir); rerr != nil {
@@ -324,6 +328,12 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
+}
+
+// giveBack tells a shim to end, which closes its end of the connection when it
+// has; one that does not is no longer heard after a while.
+func giveBack(conn net.Conn) error {
+	return errors.Join(endWrite(conn), conn.SetReadDeadline(time.Now().Add(endWait)))
 }
 
 // endWrite ends the sending direction of a connection.

@@ -27,18 +27,21 @@ func TestMain(m *testing.M) {
 	case mode == "":
 		os.Exit(m.Run())
 	case os.Args[len(os.Args)-1] == "spare":
-		os.Exit(spawnFake())
+		os.Exit(spawnFake(mode))
 	default:
 		os.Exit(fake(mode))
 	}
 }
 
 // spawnFake is the first of the two processes: it starts the second and ends.
-func spawnFake() int {
+func spawnFake(mode string) int {
 	cmd := exec.Command(os.Args[0], "rehearse")
 	cmd.ExtraFiles = []*os.File{os.NewFile(3, "owner")}
 	if cmd.Start() != nil {
 		return 1
+	}
+	if mode == "slow" {
+		time.Sleep(3 * testQuiet)
 	}
 	return 0
 }
@@ -69,7 +72,11 @@ func fake(mode string) int {
 	return 0
 }
 
-const testQuiet = 150 * time.Millisecond
+const (
+	testQuiet = 150 * time.Millisecond
+	// endWaitOfTests is less than a keeper waits for a shim that does not end.
+	endWaitOfTests = 8 * time.Second
+)
 
 func newKeeper(t *testing.T, mode string, count Count) (*Keeper, string) {
 	t.Helper()
@@ -179,6 +186,19 @@ func TestClosingEndsTheShimsAndLeavesNothing(t *testing.T) {
 		t.Errorf("closed twice: %v", err)
 	}
 	k.Starting()() // and nothing comes of it
+}
+
+func TestClosingEndsAShimThatIsBeingStarted(t *testing.T) {
+	k, dir := newKeeper(t, "slow", 1)
+	k.Starting()()
+	await(t, dir, 1) // the shim lives, its starter does too
+	begin := time.Now()
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > endWaitOfTests {
+		t.Errorf("closing took %v", took)
+	}
 }
 
 func TestWhatAKilledDaemonLeftIsRemoved(t *testing.T) {
