@@ -99,7 +99,7 @@ func makeTools() error {
 		return nil
 	}
 	shared.tools = filepath.Join(shared.root, "tools")
-	build := exec.Command("go", "build", "-o", shared.tools+string(filepath.Separator), "./inotify", "./udpecho", "./dockersock")
+	build := exec.Command("go", "build", "-o", shared.tools+string(filepath.Separator), "./...")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the tools: %w: %s", err, out)
