@@ -4,11 +4,8 @@ package builder
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -18,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
 
 	"byre.dev/byre/internal/engine"
 	"byre.dev/byre/internal/engine/logs"
@@ -74,7 +72,7 @@ func stop(ctx context.Context, eng *engine.Engine) error {
 // prepare sees that there is a container made from the archive that is there
 // now.
 func (b *Builder) prepare(ctx context.Context, eng *engine.Engine) error {
-	digest, err := digestOf(b.cfg.Archive)
+	archive, err := digestOf(b.cfg.Archive)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
 			"the builder's image %s is missing: make it with \"make builder\"", b.cfg.Archive))
@@ -83,7 +81,7 @@ func (b *Builder) prepare(ctx context.Context, eng *engine.Engine) error {
 		return err
 	}
 	env := environment(b.cfg.Environ)
-	key := digest + " " + b.cfg.Idle.String() + " " + strings.Join(env, " ")
+	key := archive + " " + b.cfg.Idle.String() + " " + strings.Join(env, " ")
 	old, err := eng.Inspect(ctx, containerName, false)
 	switch {
 	case errdefs.IsNotFound(err):
@@ -128,11 +126,11 @@ func digestOf(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	d, err := digest.FromReader(f)
+	if err != nil {
 		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return d.Encoded(), nil
 }
 
 // request describes the container: privileged, because BuildKit makes
