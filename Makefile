@@ -27,21 +27,21 @@ packages:
 
 .PHONY: programs
 programs: packages ## the host's programs
-	$(say) 'programs: byre, containerd-shim-byre-v1'
+	$(say) 'programs: byre, byred, containerd-shim-byre-v1'
 	@mkdir -p bin
 	@$(GOBUILD) -o bin/byre ./cmd/byre
-	@$(GOBUILD) -o bin/containerd-shim-byre-v1 ./cmd/containerd-shim-byre-v1
+	@$(GOBUILD) -o bin/byred ./cmd/byred
+	@$(GOBUILD) -tags no_grpc -o bin/containerd-shim-byre-v1 ./cmd/containerd-shim-byre-v1
 
 # Each has a module of its own: what they need is none of byre's.
 .PHONY: plugins
 plugins: bin/cli-plugins/docker-compose bin/cli-plugins/docker-buildx ## docker's compose and buildx
 
-bin/cli-plugins/docker-compose: plugins/compose/go.mod | packages
+bin/cli-plugins/docker-compose: plugins/compose/go.mod plugins/compose/main.go | packages
 	$(say) 'plugins: compose'
 	@mkdir -p bin/cli-plugins
-	@cd plugins/compose && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
-		-ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$$($(GO) list -m -f '{{.Version}}' github.com/docker/compose/v5)" \
-		-o ../../$@ github.com/docker/compose/v5/cmd
+	@cd plugins/compose && version=$$($(GO) list -m -f '{{.Version}}' github.com/docker/compose/v5) && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X main.version=$$version -X github.com/docker/compose/v5/internal.Version=$$version" -o ../../$@ .
 
 bin/cli-plugins/docker-buildx: plugins/buildx/go.mod | packages
 	$(say) 'plugins: buildx'
@@ -63,14 +63,22 @@ guest: kernel bin/obj/runc ## kernel, initrd and scratch template
 kernel: packages ## the guest's kernel, from the cache when it is there
 	@kernel/build bin/guest
 
-# runc depends on its version in go.mod alone. It starts four times for each
-# container: without checkpoints and the generation of manual pages, which
-# nothing here asks for, each takes a quarter less.
-bin/obj/runc: go.mod | packages
+# runc depends on its module and on the filter that it is to know. It starts
+# four times for each container: without checkpoints and the generation of manual
+# pages, which nothing here asks for, each takes a quarter less.
+runctags := seccomp netgo osusergo runc_nocriu urfave_cli_no_docs
+bin/obj/runc: $(wildcard runc/go.* runc/*/*.go runc/*/go.*) bin/obj/seccomp.bin
 	$(say) 'runc, static, with seccomp'
+	@printf '{"Replace":{"%s/runc/libseccomp/known.bin":"%s/bin/obj/seccomp.bin"}}\n' "$$PWD" "$$PWD" >bin/obj/overlay.json
+	@cd runc && CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags '$(runctags)' -overlay ../bin/obj/overlay.json \
+		-ldflags '-s -w -linkmode external -extldflags "-static"' -o ../$@ github.com/opencontainers/runc
+
+# The filter of usual containers, compiled.
+bin/obj/seccomp.bin: go.mod $(wildcard runc/go.* runc/*/*.go runc/*/go.*) internal/engine/seccomp.go $(wildcard internal/engine/spec/*.go build/defaultfilter/*.go) | packages
+	$(say) 'seccomp filter'
 	@mkdir -p bin/obj
-	@CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -tags 'seccomp netgo osusergo runc_nocriu urfave_cli_no_docs' \
-		-ldflags '-s -w -linkmode external -extldflags "-static"' -o $@ github.com/opencontainers/runc
+	@CGO_ENABLED=0 $(GO) run ./build/defaultfilter >bin/obj/seccomp.json
+	@cd runc && CGO_ENABLED=1 $(GO) run -tags '$(runctags)' ./filters <../bin/obj/seccomp.json >../$@
 
 # BuildKit and runc as an image, which the first "docker build" starts; its
 # programs come from the cache when they are there.
@@ -95,6 +103,11 @@ check: ## formatting, vet for every platform, architecture
 test: all ## every test
 	@build/packages test
 	@build/test
+
+.PHONY: chaos
+chaos: all ## 200 random steps among which daemon, shims and machines are killed; BYRE_CHAOS_SEED repeats a walk
+	@build/packages test
+	@BYRE_CHAOS_STEPS=$${BYRE_CHAOS_STEPS:-200} $(GO) test ./test/e2e -count=1 -timeout 90m -run TestKilledAtRandom -v
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for 30 s

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command mkguest puts the guest image together: the initrd with PID 1 and
-// runc, the scratch disk's template, and the manifest by which the host
+// runc, the templates of scratch disks, and the manifest by which the host
 // verifies them. The same inputs give the same bytes.
 package main
 
@@ -47,8 +47,8 @@ func run(c config) error {
 	if err := writeInitrd(c, filepath.Join(c.out, "initrd")); err != nil {
 		return fmt.Errorf("write initrd: %w", err)
 	}
-	if err := writeScratch(c.scratchSize, filepath.Join(c.out, "scratch.ext4")); err != nil {
-		return fmt.Errorf("write scratch template: %w", err)
+	if err := writeScratch(c.scratchSize, c.out); err != nil {
+		return fmt.Errorf("write scratch templates: %w", err)
 	}
 	return writeManifest(c.build, c.out)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"byre.dev/byre/internal/disk"
 	"byre.dev/byre/internal/guestapi"
 )
 
@@ -34,7 +35,7 @@ func writeManifest(build, dir string) error {
 	for _, f := range []struct {
 		name             string
 		optional, sparse bool
-	}{{name: "initrd"}, {name: "scratch.ext4", sparse: true}, {name: "vmlinux", optional: true}, {name: "bzImage", optional: true}} {
+	}{{name: "initrd"}, {name: "scratch.ext4", sparse: true}, {name: disk.SeedOf("scratch.ext4"), sparse: true}, {name: "vmlinux", optional: true}, {name: "bzImage", optional: true}} {
 		sum, err := hashFile(filepath.Join(dir, f.name), f.sparse)
 		if f.optional && errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -56,30 +56,33 @@ func TestSameInputsGiveTheSameBytes(t *testing.T) {
 		t.Errorf("manifests differ:\n%s\n%s", first, second)
 	}
 	var m manifest
-	if err := json.Unmarshal(first, &m); err != nil || m.Version != guestapi.Version || len(m.Files) != 2 {
+	if err := json.Unmarshal(first, &m); err != nil || m.Version != guestapi.Version || len(m.Files) != 3 {
 		t.Errorf("manifest %+v, %v", m, err)
 	}
 }
 
-func TestScratchTemplateIsSoundAndSparse(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "scratch.ext4")
-	if err := writeScratch(64<<30, file); err != nil {
+func TestScratchTemplatesAreSoundAndSparse(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeScratch(64<<30, dir); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("/sbin/e2fsck", "-fn", file).CombinedOutput()
-	if err != nil {
-		t.Errorf("e2fsck: %v: %s", err, out)
-	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(file, &st); err != nil {
-		t.Fatal(err)
-	}
-	if kib := st.Blocks / 2; kib > 512 {
-		t.Errorf("an empty scratch disk holds %d KiB", kib)
-	}
-	out, err = exec.Command("/sbin/debugfs", "-R", "ls -p /", file).Output()
-	if err != nil || strings.Contains(string(out), "lost+found") {
-		t.Errorf("root of the scratch disk: %s, %v", out, err)
+	for _, name := range []string{"scratch.ext4", "scratch-seed.ext4"} {
+		file := filepath.Join(dir, name)
+		out, err := exec.Command("/sbin/e2fsck", "-fn", file).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: e2fsck: %v: %s", name, err, out)
+		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(file, &st); err != nil {
+			t.Fatal(err)
+		}
+		if kib := st.Blocks / 2; kib > 512 {
+			t.Errorf("%s: an empty scratch disk holds %d KiB", name, kib)
+		}
+		out, err = exec.Command("/sbin/debugfs", "-R", "ls -p /", file).Output()
+		if err != nil || strings.Contains(string(out), "lost+found") {
+			t.Errorf("%s: root of the scratch disk: %s, %v", name, out, err)
+		}
 	}
 }
 

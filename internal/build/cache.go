@@ -54,6 +54,11 @@ func (s *Service) Usage(ctx context.Context) ([]build.CacheRecord, error) {
 	return records, nil
 }
 
+// nothingBuilt says that there is no cache, since there never was a builder.
+func (s *Service) nothingBuilt() bool {
+	return !s.cfg.Builder.Running() && s.cfg.Builder.DiskUsage() == 0
+}
+
 func cacheRecord(r *controlapi.UsageRecord) build.CacheRecord {
 	out := build.CacheRecord{
 		ID: r.ID, Parents: r.Parents, Type: r.RecordType, Description: r.Description, InUse: r.InUse, Shared: r.Shared,

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -24,6 +25,23 @@ func (s *Service) ServeControl(ctx context.Context, conn net.Conn) error {
 	c := &control{service: s, dialing: make(chan struct{}, 1)}
 	serveOver(ctx, newServer(c.serve), conn)
 	c.close()
+	return nil
+}
+
+// ServeCall serves one call of BuildKit's control API that came as a request of
+// HTTP/2, as clients send it that do not ask for /grpc first. It returns when the
+// call, or r's context, has ended; an error says that nothing was answered.
+func (s *Service) ServeCall(w http.ResponseWriter, r *http.Request) error {
+	ctx, leave, err := s.enter(r.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c := &control{service: s, dialing: make(chan struct{}, 1)}
+	defer c.close()
+	srv := newServer(c.serve)
+	defer srv.Stop()
+	srv.ServeHTTP(w, r.WithContext(ctx))
 	return nil
 }
 
@@ -68,6 +86,18 @@ func (c *control) serve(_ any, in grpc.ServerStream) error {
 		stream := &grpc.GenericServerStream[controlapi.BytesMessage, controlapi.BytesMessage]{ServerStream: in}
 		conn, _, headers := grpchijack.Hijack(stream)
 		return errgrpc.ToGRPC(c.service.ServeSession(in.Context(), conn, headers))
+	}
+	if c.service.nothingBuilt() {
+		// No builder is started to say that there is nothing.
+		switch method {
+		case controlapi.Control_DiskUsage_FullMethodName:
+			if err := in.RecvMsg(&controlapi.DiskUsageRequest{}); err != nil {
+				return err
+			}
+			return in.SendMsg(&controlapi.DiskUsageResponse{})
+		case controlapi.Control_Prune_FullMethodName:
+			return in.RecvMsg(&controlapi.PruneRequest{})
+		}
 	}
 	builder, err := c.reach(in.Context())
 	if err != nil {

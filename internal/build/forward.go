@@ -5,9 +5,11 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -163,6 +165,28 @@ func serveLocal(desc *grpc.ServiceDesc, srv any, method string, in grpc.ServerSt
 	return status.Errorf(codes.Unimplemented, "unknown method %s", method)
 }
 
+// unresolved is how BuildKit begins to say that it cannot find a base image.
+const unresolved = "failed to resolve source metadata for "
+
 // fromBuilder puts an error of the builder's into this side's classes. Its
-// text is the builder's.
-func fromBuilder(err error) error { return errgrpc.ToNative(err) }
+// text is the builder's, without a line for each of its details that are not
+// known here.
+func fromBuilder(err error) error {
+	native := errgrpc.ToNative(err)
+	st, ok := status.FromError(err)
+	if !ok || errdefs.IsCanceled(native) || errdefs.IsDeadlineExceeded(native) {
+		return native
+	}
+	if _, cause, found := strings.Cut(st.Message(), unresolved); found {
+		ref, why, _ := strings.Cut(cause, ": ")
+		text := fmt.Sprintf("the base image %s is not here and its registry does not give it: %s: see that its name is right and that this host reaches the registry, or load the image from a file", ref, why)
+		if strings.HasSuffix(why, "not found") || strings.Contains(why, "does not exist") {
+			return errdefs.ErrNotFound.WithMessage(text)
+		}
+		return errdefs.ErrUnavailable.WithMessage(text)
+	}
+	if class, ok := errdefs.Resolve(native).(interface{ WithMessage(string) error }); ok {
+		return class.WithMessage(st.Message())
+	}
+	return native
+}

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,8 +194,17 @@ func storeDir(t *testing.T) string {
 	return dir
 }
 
-// client opens a session with a secret and returns a control client beside it.
+// client opens a session and returns a control client beside it.
 func (w *world) client(t *testing.T) (controlapi.ControlClient, string) {
+	t.Helper()
+	id := w.open(t)
+	here, there := net.Pipe()
+	w.work.Go(func() error { return w.service.ServeControl(context.WithoutCancel(w.ctx), there) })
+	return controlOver(t, func(context.Context, string) (net.Conn, error) { return here, nil }), id
+}
+
+// open opens a session with a secret and returns its ID.
+func (w *world) open(t *testing.T) string {
 	t.Helper()
 	s, err := session.NewSession(w.ctx, "")
 	if err != nil {
@@ -208,15 +219,46 @@ func (w *world) client(t *testing.T) (controlapi.ControlClient, string) {
 		})
 	})
 	t.Cleanup(func() { _ = s.Close() })
-	here, there := net.Pipe()
-	w.work.Go(func() error { return w.service.ServeControl(context.WithoutCancel(w.ctx), there) })
-	cc, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return here, nil }))
+	return s.ID()
+}
+
+func controlOver(t *testing.T, dial func(context.Context, string) (net.Conn, error)) controlapi.ControlClient {
+	t.Helper()
+	cc, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cc.Close() })
-	return controlapi.NewControlClient(cc), s.ID()
+	return controlapi.NewControlClient(cc)
+}
+
+func TestCallsThatComeOverHTTP2AreServed(t *testing.T) {
+	w := newWorld(t)
+	id := w.open(t)
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if err := w.service.ServeCall(rw, r.WithContext(namespaces.WithNamespace(r.Context(), ctrd.Namespace))); err != nil {
+			t.Error(err)
+		}
+	}))
+	front.Config.Protocols = new(http.Protocols)
+	front.Config.Protocols.SetUnencryptedHTTP2(true)
+	front.Start()
+	t.Cleanup(front.Close)
+	client := controlOver(t, func(ctx context.Context, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", front.Listener.Addr().String())
+	})
+	for range 2 {
+		resp, err := client.Solve(t.Context(), solveRequest(id, "moby", "over-http2:1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resp.ExporterResponse["secret"]; got != "sesame" {
+			t.Errorf("response %v, want the client's secret", resp.ExporterResponse)
+		}
+	}
+	if _, err := w.images.Get(w.ctx, "over-http2:1"); err != nil {
+		t.Error(err)
+	}
 }
 
 func solveRequest(id, exporter string, names string) *controlapi.SolveRequest {

@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/moby/api/types/jsonstream"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"byre.dev/byre/internal/engine/filter"
@@ -176,5 +179,21 @@ func TestLinesAreThoseOfDockersFirstBuilder(t *testing.T) {
 	want := "Step 1/2 : FROM a\n ---> Using cache\nStep 2/2 : RUN make\nmade\nSuccessfully built 0123456789ab\nSuccessfully tagged a:1\n"
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+func TestABaseImageThatIsNotFoundIsNamed(t *testing.T) {
+	const resolve = "failed to solve: x:1: failed to resolve source metadata for docker.io/library/x:1: "
+	for cause, is := range map[string]func(error) bool{
+		"docker.io/library/x:1: not found":                                          errdefs.IsNotFound,
+		"failed to do request: dial tcp: lookup registry-1.docker.io: no such host": errdefs.IsUnavailable,
+	} {
+		err := fromBuilder(status.Error(codes.Unknown, resolve+cause))
+		if !is(err) || !strings.Contains(err.Error(), "the base image docker.io/library/x:1 is not here") || !strings.Contains(err.Error(), cause) {
+			t.Errorf("%s: %v", cause, err)
+		}
+	}
+	if err := fromBuilder(status.Error(codes.InvalidArgument, "the Dockerfile cannot be empty")); !errdefs.IsInvalidArgument(err) || err.Error() != "the Dockerfile cannot be empty" {
+		t.Errorf("another error came out as %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"byre.dev/byre/internal/disk"
 	"byre.dev/byre/internal/guestapi"
 )
 
@@ -36,7 +37,8 @@ type Image struct {
 	BzImage string
 	// Initrd is the first root file system.
 	Initrd string
-	// Scratch is the template of scratch disks, a sparse ext4 image.
+	// Scratch is the template of scratch disks, a sparse ext4 image; beside it
+	// is the seed of those of another size (disk.SeedOf).
 	Scratch string
 	// Build is the version of the programs inside.
 	Build string
@@ -94,7 +96,7 @@ func open(dir string) (Image, error) {
 		Build:   m.Build,
 		Digests: m.Files,
 	}
-	for _, name := range []string{kernelName, initrdName, scratchName} {
+	for _, name := range []string{kernelName, initrdName, scratchName, disk.SeedOf(scratchName)} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return Image{}, fmt.Errorf("guest image: %w: build it with \"make guest\"", err)
 		}

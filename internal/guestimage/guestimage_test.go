@@ -21,8 +21,8 @@ func writeImage(t *testing.T, dir string, version int, without ...string) {
 		t.Fatal(err)
 	}
 	files := map[string]string{
-		"vmlinux": "", "bzImage": "", "initrd": "", "scratch.ext4": "",
-		"guest.json": fmt.Sprintf(`{"version":%d,"build":"b1","files":{"vmlinux":"x","initrd":"x","scratch.ext4":"x"}}`, version),
+		"vmlinux": "", "bzImage": "", "initrd": "", "scratch.ext4": "", "scratch-seed.ext4": "",
+		"guest.json": fmt.Sprintf(`{"version":%d,"build":"b1","files":{"vmlinux":"x","initrd":"x","scratch.ext4":"x","scratch-seed.ext4":"x"}}`, version),
 	}
 	for _, name := range without {
 		delete(files, name)
