@@ -112,8 +112,9 @@ func (c *conn) rename(m *p9.Trename) linux.Errno {
 	return node.Rename(newDir, m.Name)
 }
 
-// readdir collects as many entries as fit. That not even one does is an
-// error, for no entries at all mean the end.
+// readdir collects as many entries as fit: a client of byre's kernel takes a
+// reply with room for any entry as the last. So what fails after some entries
+// is answered at once, and that not even one fits is an error.
 func (c *conn) readdir(m *p9.Treaddir) (p9.Message, linux.Errno) {
 	f, file, _, e := c.open1(m.FID)
 	if e != 0 {
@@ -131,9 +132,7 @@ func (c *conn) readdir(m *p9.Treaddir) (p9.Message, linux.Errno) {
 		data = p9.AppendDirent(data, d)
 		return true
 	})
-	if len(data) > 0 {
-		e = 0
-	} else if e == 0 && full {
+	if e == 0 && full && len(data) == 0 {
 		e = linux.EINVAL
 	}
 	return &p9.Rreaddir{Data: data}, e

@@ -3,6 +3,7 @@
 package p9test
 
 import (
+	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9client"
 )
@@ -25,6 +26,26 @@ func WalkGetattrClunk(b *p9client.Batch, name string, base uint32, depth int) (i
 		}
 	}
 	return 3 * depth, nil
+}
+
+// SmallFiles makes n files below the root, each with a few bytes, and removes
+// them, one request at a time. It uses fid base and returns how many requests
+// it made.
+func SmallFiles(b *p9client.Batch, base uint32, n int) (int, error) {
+	for range n {
+		for _, m := range []p9.Message{
+			&p9.Twalk{NewFID: base},
+			&p9.Tlcreate{FID: base, Name: "small", Flags: linux.OWronly | linux.OCreate | linux.OExcl, Mode: 0o644},
+			&p9.Twrite{FID: base, Data: []byte("123456789\n")},
+			&p9.Tremove{FID: base},
+		} {
+			b.Add(1, m)
+			if err := b.Exchange(1); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 4 * n, nil
 }
 
 // OpenForReading opens a file as fid 1, for [Read1M].

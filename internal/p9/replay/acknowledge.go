@@ -155,21 +155,40 @@ func (m *mirror) Setattr(a *p9.SetAttr, _ p9srv.File) linux.Errno {
 
 func (m *mirror) resize(s *Step, size uint64) linux.Errno {
 	var a p9.Attr
-	if m.inner == nil || m.inner.Getattr(p9.AttrAll, &a) != 0 || a.QID != s.st.id && !m.t.cfg.Single {
+	if m.inner == nil {
+		return linux.ESTALE
+	}
+	if m.inner.Getattr(p9.AttrAll, &a) != 0 || a.QID != s.st.id && !m.t.cfg.Single {
+		m.misjudged()
 		return linux.ESTALE
 	}
 	id := m.inner.FileID()
 	m.t.mu.Lock()
 	defer m.t.mu.Unlock()
+	o := m.t.opens[id]
 	switch {
-	case m.t.opens[id] != nil:
+	case o != nil && !s.shared:
 		return linux.EBUSY
 	case size != a.Size || m.e.busy > 0 || s.e != nil && (m.e != s.e || m.e.gen != s.gen):
 		return linux.EAGAIN
 	}
 	s.done = true
 	m.e.st, m.e.known, m.e.own, m.e.dirty = s.st, true, false, false
+	if o != nil {
+		o.size, o.unknown = size, false
+	}
 	return 0
+}
+
+// misjudged notes that the guest has another file under the name than it was
+// taken to have: it is told of the one that is there when the name is looked at
+// again.
+func (m *mirror) misjudged() {
+	m.t.mu.Lock()
+	defer m.t.mu.Unlock()
+	if m.e.known && m.e.busy == 0 && !m.t.cfg.Single {
+		m.e.st.id = m.inner.QID()
+	}
 }
 
 // touched acknowledges changed attributes. What the guest knows of the
@@ -200,15 +219,21 @@ func (m *mirror) Open(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
 		return m.inner.Open(flags)
 	}
 	if flags.Writes() {
-		if s := m.announced(); s == nil || s.Kind != Modify || flags&linux.OTrunc != 0 {
+		s := m.announced()
+		if s == nil || s.Kind != Modify || flags&linux.OTrunc != 0 {
 			return nil, linux.EPERM
 		}
-		if m.t.writing(m.inner.FileID()) {
+		if m.t.writing(m.inner.FileID()) && !s.shared {
 			return nil, linux.EBUSY
 		}
+		return &mirrorFile{n: m, flags: flags, reclaims: s.shared}, 0
 	}
 	return &mirrorFile{n: m, flags: flags}, 0
 }
+
+// WrittenElsewhere says that the guest's kernel is to give up what it has
+// cached of the file.
+func (f *mirrorFile) WrittenElsewhere() bool { return f.reclaims }
 
 // writing says whether the guest has the file open for writing.
 func (t *Tree) writing(id p9srv.FileID) bool {
@@ -225,6 +250,9 @@ type mirrorFile struct {
 	p9srv.UnimplementedFile
 	n     *mirror
 	flags linux.OpenFlags
+	// reclaims says that the file is open for writing in the guest, which
+	// gives up its cache of it with this opening.
+	reclaims bool
 
 	mu sync.Mutex
 	// file is guarded by mu.
@@ -261,7 +289,7 @@ func (f *mirrorFile) Read(p []byte, off int64) (int, linux.Errno) {
 // an agent's that comes too late must not reach the tree.
 func (f *mirrorFile) Write(p []byte, off int64) (int, linux.Errno) {
 	s := f.n.announced()
-	if s != nil && s.Kind == Modify && len(p) == 1 && uint64(off)+1 == s.Size {
+	if s != nil && s.Kind == Modify && !f.reclaims && len(p) == 1 && uint64(off)+1 == s.Size {
 		switch e := f.n.resize(s.Step, s.Size); e {
 		case 0:
 			return 1, 0
@@ -271,7 +299,7 @@ func (f *mirrorFile) Write(p []byte, off int64) (int, linux.Errno) {
 			return 0, e
 		}
 	}
-	if len(p) == 1 && p[0] == 0 && !f.n.t.writing(f.n.inner.FileID()) {
+	if len(p) == 1 && p[0] == 0 && !f.reclaims && !f.n.t.writing(f.n.inner.FileID()) {
 		return 0, linux.EPERM
 	}
 	file, e := f.use()

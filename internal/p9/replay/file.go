@@ -3,6 +3,8 @@
 package replay
 
 import (
+	"time"
+
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
@@ -17,8 +19,34 @@ type opened struct {
 	// they do not tell.
 	size    uint64
 	unknown bool
+	// from and to are when the guest's last write began and ended.
+	from, to time.Time
 	// late are the names whose hints wait for the last close.
 	late map[place]watch.Op
+}
+
+// clockStep is how far a file's times may lag behind the clock.
+const clockStep = 20 * time.Millisecond
+
+// wroteLocked says that the guest's own last write explains st.
+func (o *opened) wroteLocked(st *state) bool {
+	m := time.Unix(st.mtime.Sec, st.mtime.Nsec)
+	return !m.Before(o.from.Add(-clockStep)) && !m.After(o.to) && (o.unknown || o.size == st.size)
+}
+
+// shared says whether the guest has a file open for writing that another
+// machine has, too, and can be made to give up its cache.
+func (t *Tree) shared(n p9srv.Node) bool {
+	if !t.cfg.Reclaims || !t.writing(n.FileID()) {
+		return false
+	}
+	f, e := n.Open(0)
+	if e != 0 {
+		return false
+	}
+	defer f.Close()
+	s, ok := f.(p9srv.Shared)
+	return ok && s.WrittenElsewhere()
 }
 
 // file is a file open for writing.
@@ -117,19 +145,25 @@ func (t *Tree) resized(id p9srv.FileID, size uint64, atLeast bool) {
 	}
 }
 
-// Write writes and notes how far.
+// Write writes and notes how far, and when.
 func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
+	from := time.Now()
 	n, e := f.File.Write(p, off)
-	switch {
-	case n <= 0:
-	case f.append:
-		f.n.t.mu.Lock()
-		if o := f.n.t.opens[f.id]; o != nil {
-			o.unknown = true
-		}
-		f.n.t.mu.Unlock()
-	default:
-		f.n.t.resized(f.id, uint64(off)+uint64(n), true)
+	if n <= 0 {
+		return n, e
+	}
+	t := f.n.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.opens[f.id]
+	if o == nil {
+		return n, e
+	}
+	o.from, o.to = from, time.Now()
+	if f.append {
+		o.unknown = true
+	} else {
+		o.size = max(o.size, uint64(off)+uint64(n))
 	}
 	return n, e
 }

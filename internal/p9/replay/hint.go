@@ -145,6 +145,49 @@ func (t *Tree) nextLocked() *hint {
 	return h
 }
 
+const (
+	// maxSplits and maxLate are how many plans may do but a step or two, and how
+	// old hints may get by it, until renames are no longer told as such.
+	maxSplits = 16
+	maxLate   = 500 * time.Millisecond
+)
+
+// catchUp makes the queue short if names that are renamed over and over keep
+// plans from doing more than a step each: what became of each name is then
+// found out once.
+func (t *Tree) catchUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		t.splits = 0
+		return
+	}
+	if t.splits < maxSplits || time.Since(t.queue[0].since) < maxLate {
+		return
+	}
+	t.splits = 0
+	long := t.queue
+	t.queue, t.index, t.renames = nil, map[place]*hint{}, 0
+	for _, h := range long {
+		if h.op != watch.Rename {
+			t.mergeLocked(h)
+			continue
+		}
+		t.mergeLocked(&hint{dir: h.dir, name: h.name, op: watch.Remove, isDir: h.isDir, tries: h.tries})
+		t.mergeLocked(&hint{dir: h.to, name: h.toName, op: watch.Create | watch.Modify, isDir: h.isDir, tries: h.tries})
+	}
+}
+
+// mergeLocked adds a hint to the one of its name, in whatever order things
+// happened.
+func (t *Tree) mergeLocked(h *hint) {
+	if old := t.index[place{h.dir, h.name}]; old != nil {
+		old.op |= h.op
+		return
+	}
+	t.queueLocked(h)
+}
+
 // lostLocked has every directory of interest compared.
 func (t *Tree) lostLocked() {
 	t.stats.Resyncs++

@@ -3,6 +3,8 @@
 package replay
 
 import (
+	"sync/atomic"
+
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
@@ -15,6 +17,9 @@ type node struct {
 	t *Tree
 	// e is the name it was found by, nil if that is not followed.
 	e *entry
+	// named is the file that was opened in place of one that lost its name,
+	// valid while it is open.
+	named atomic.Pointer[node]
 }
 
 var _ p9srv.Node = (*node)(nil)
@@ -77,6 +82,9 @@ func (n *node) Walk(name string) (p9srv.Node, linux.Errno) {
 // process (v9fs_lookup_revalidate).
 func (n *node) Getattr(mask uint64, a *p9.Attr) linux.Errno {
 	errno := n.Node.Getattr(mask, a)
+	if named := n.named.Load(); errno == linux.ESTALE && named != nil {
+		return named.Node.Getattr(mask, a)
+	}
 	if errno == linux.ESTALE {
 		return linux.ENOENT
 	}
@@ -95,13 +103,16 @@ func (n *node) Getattr(mask uint64, a *p9.Attr) linux.Errno {
 //
 // A file that has lost its name to another, of which the guest is still to be
 // told, is opened as the other, and not to be cached: an editor that saves by
-// renaming over must not be seen as an error.
+// renaming over must not be seen as an error. One that the host has written
+// since the guest was last told of it is not to be cached either: the guest
+// would cut it off at its old size, or append there.
 func (n *node) Open(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
+	changed := flags&linux.OTrunc == 0 && n.changed()
 	f, e := n.open(flags)
 	switch {
 	case e == linux.ESTALE:
 		return n.openNamed(flags)
-	case e == 0 && !isDir(n) && n.replaces():
+	case e == 0 && !isDir(n) && (changed || n.replaces()):
 		return &uncached{File: f, id: n.FileID()}, 0
 	}
 	return f, e

@@ -14,6 +14,7 @@ import (
 func (t *Tree) Plan(max int) []*Step {
 	var steps []*Step
 	var waiting []*hint
+	t.catchUp()
 	for len(steps) < max {
 		t.mu.Lock()
 		h := t.nextLocked()
@@ -32,6 +33,7 @@ func (t *Tree) Plan(max int) []*Step {
 		more, split := t.consider(h)
 		steps = append(steps, more...)
 		if split {
+			t.splits++
 			break
 		}
 	}
@@ -71,8 +73,10 @@ func (t *Tree) consider(h *hint) (steps []*Step, split bool) {
 	defer dirNode.Release()
 	n, st := look(dirNode, h.name)
 	var id p9srv.FileID
+	shared := false
 	if n != nil {
 		id = n.FileID()
+		shared = t.shared(n)
 		n.Release()
 	}
 	t.mu.Lock()
@@ -86,7 +90,7 @@ func (t *Tree) consider(h *hint) (steps []*Step, split bool) {
 		}
 		return nil, false
 	}
-	c := comparison{t: t, h: h, e: e, st: st, there: n != nil, file: id}
+	c := comparison{t: t, h: h, e: e, st: st, there: n != nil, file: id, shared: shared}
 	steps = c.stepsLocked()
 	for _, s := range steps {
 		t.armLocked(s)
@@ -115,6 +119,9 @@ type comparison struct {
 	st    state
 	there bool
 	file  p9srv.FileID
+	// shared says that the guest has the file open for writing and so has
+	// another machine.
+	shared bool
 }
 
 // stepsLocked returns what the guest must be told.
@@ -222,18 +229,24 @@ func (c *comparison) sameLocked() []*Step {
 }
 
 // modifyLocked tells of changed contents, unless the guest has the file open
-// for writing: then at the last close.
+// for writing: then at the last close, or now if its cache is taken back.
 func (c *comparison) modifyLocked() []*Step {
-	if o := c.t.opens[c.file]; o != nil {
-		if o.late == nil {
-			o.late = map[place]watch.Op{}
-		}
-		o.late[place{c.h.dir, c.h.name}] |= c.h.op
+	o := c.t.opens[c.file]
+	if o != nil && (!c.shared || o.wroteLocked(&c.st)) {
+		c.lateLocked(o)
 		return nil
 	}
 	s := c.step(Modify, false)
-	s.Size = c.st.size
+	s.Size, s.shared = c.st.size, o != nil
 	return []*Step{s}
+}
+
+// lateLocked has the hint looked into after the last close.
+func (c *comparison) lateLocked(o *opened) {
+	if o.late == nil {
+		o.late = map[place]watch.Op{}
+	}
+	o.late[place{c.h.dir, c.h.name}] |= c.h.op
 }
 
 // singleLocked is for the one file of a tree for the sake of one.

@@ -63,6 +63,10 @@ type Config struct {
 	// Single says that the tree is a directory for the sake of one file,
 	// which is its name, whatever file has it: it never goes or comes.
 	Single bool
+	// Reclaims says that the guest's kernel gives up what it has cached of a
+	// file when that is opened once more and not to be cached
+	// (kernel/patches/0018).
+	Reclaims bool
 	// MaxDirs bounds the directories that are watched and remembered; 0 means
 	// DefaultMaxDirs. What the guest looks at beyond is not followed.
 	MaxDirs int
@@ -92,7 +96,10 @@ type Tree struct {
 	// that more can be added to.
 	queue   []*hint
 	renames int
-	index   map[place]*hint
+	// splits counts plans in which a rename had to wait for steps before it,
+	// since the queue was last made shorter. It is Plan's own.
+	splits int
+	index  map[place]*hint
 	// resync are directories to be compared whole, since the time since.
 	resync []*dir
 	since  time.Time

@@ -616,6 +616,44 @@ func TestAFileReplacedBeforeItIsToldIsOpenedUncached(t *testing.T) {
 	s.wants([]string{"remove /f", "create /f"}, nil)
 }
 
+func TestAFileWrittenBeforeItIsToldIsOpenedUncached(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	s.know([]string{"f"}, []string{"d", "g"})
+	version := func(flags linux.OpenFlags, names ...string) uint32 {
+		g, err := s.guest.Walk(names...)
+		s.ok(err)
+		s.ok(g.Open(flags))
+		v := g.QID.Version
+		s.ok(g.Clunk())
+		return v
+	}
+	if version(linux.ORdonly, "f") == 0 {
+		t.Error("a file that nobody has written is not cached")
+	}
+	s.host("f=written by the host")
+	if version(linux.ORdonly, "f") != 0 {
+		t.Error("the guest would cut the file off at its old size")
+	}
+	if version(linux.ORdwr|linux.OAppend, "f") != 0 {
+		t.Error("the guest would append at its old size")
+	}
+	if version(linux.OWronly|linux.OTrunc, "f") == 0 {
+		t.Error("what is overwritten as a whole is not cached")
+	}
+	s.host("d/g=written by the host")
+	s.note("d", "g", watch.Modify|watch.Close)
+	s.wants([]string{"modify /f 0", "modify d/g 19"}, func() {
+		s.ok(s.size(0, "f"))
+		s.ok(s.size(19, "d", "g"))
+		if version(linux.ORdonly, "d", "g") != 0 {
+			t.Error("what the agent has not reported yet is cached")
+		}
+	})
+	if version(linux.ORdonly, "d", "g") == 0 {
+		t.Error("what the guest was told is not cached")
+	}
+}
+
 func TestTheGuestIsNotToldOfNamesThatItExchanged(t *testing.T) {
 	s := newShare(t, replay.Config{})
 	s.know([]string{"f"}, []string{"d", "g"})

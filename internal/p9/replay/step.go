@@ -50,6 +50,9 @@ type Step struct {
 	h   *hint
 	// node is the file that a Rename moves. The step owns it.
 	node p9srv.Node
+	// shared says that the guest has the file open for writing, and gives up
+	// its cache of it first.
+	shared bool
 	// hidden and done are guarded by Tree.mu: whether the name is being kept
 	// from the agent, and whether the step was taken.
 	hidden, done bool

@@ -4,6 +4,7 @@ package replay
 
 import (
 	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
 )
 
@@ -31,9 +32,26 @@ func (n *node) replaces() bool {
 	return n.e != nil && n.e.known && !n.e.gone && n.e.st.id != n.QID() && !t.cfg.Single
 }
 
+// changed says that the host has written n's file since the guest was told of
+// it under this name, or that it is being told: until its agent has reported,
+// the guest may know the old size. Of a file with more names the guest may have
+// been told under another.
+func (n *node) changed() bool {
+	var a p9.Attr
+	if n.e == nil || isDir(n) || n.Node.Getattr(p9.AttrAll, &a) != 0 || !a.Mode.IsRegular() || a.Nlink > 1 {
+		return false
+	}
+	t, st := n.t, stateOf(&a)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := n.e
+	return e.known && !e.gone && e.busy == 0 && e.st.id == st.id && t.opens[n.FileID()] == nil &&
+		(e.dirty || !e.st.sameContents(&st) || len(t.armed[place{e.dir, e.name}]) > 0)
+}
+
 // openNamed opens the file that has n's name now.
 func (n *node) openNamed(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
-	dir, name := n.t.hold(n.e)
+	dir, name := n.t.holdLast(n.e)
 	if dir == nil {
 		return nil, linux.ESTALE
 	}
@@ -53,6 +71,7 @@ func (n *node) openNamed(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
 		named.Release()
 		return nil, e
 	}
+	n.named.Store(named)
 	return &uncached{File: f, id: named.FileID(), node: named}, 0
 }
 

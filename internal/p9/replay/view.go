@@ -35,6 +35,8 @@ type entry struct {
 	// knows.
 	dir  *dir
 	name string
+	// last is the directory that it was in, if it is in none.
+	last *dir
 	// refs counts nodes.
 	refs int32
 	// busy counts the guest's own changes that are under way.
@@ -124,6 +126,9 @@ func (t *Tree) dropLocked(e *entry) {
 	}
 	if e.sub != nil {
 		t.forgetLocked(e.sub)
+	}
+	if e.dir != nil {
+		e.last = e.dir
 	}
 	e.dir = nil
 }
@@ -259,4 +264,21 @@ func (t *Tree) hold(e *entry) (p9srv.Node, string) {
 		return nil, ""
 	}
 	return e.dir.node.Clone(), e.name
+}
+
+// holdLast is hold, of the name that the entry had last if it has none.
+func (t *Tree) holdLast(e *entry) (p9srv.Node, string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e == nil {
+		return nil, ""
+	}
+	d := e.dir
+	if d == nil {
+		d = e.last
+	}
+	if d == nil || d.gone {
+		return nil, ""
+	}
+	return d.node.Clone(), e.name
 }
