@@ -40,7 +40,7 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) Write(b []byte) (int, error) {
 	sent := 0
 	for {
-		part := b[sent:min(len(b), sent+chunk)]
+		part := b[sent:min(len(b), sent+Chunk)]
 		n, err := c.Stream.Write(part)
 		sent += n
 		if errors.Is(err, yamux.ErrStreamClosed) {
@@ -121,4 +121,20 @@ func (f *frameConn) Write(b []byte) (int, error) {
 // type, flags (2), stream (4), length (4).
 func isDataHeader(b []byte) bool {
 	return len(b) == headerSize && b[0] == 0 && b[1] == typeData && b[8]|b[9]|b[10]|b[11] != 0
+}
+
+// firstBuffer is what a copy of a stream begins with.
+const firstBuffer = 16 << 10
+
+// Buffer returns what to read into next: buf, or one of twice its size, up to
+// Chunk, if the read before filled it. Most streams carry little, and none is to
+// hold memory that it has no use for. The first call gives nil and 0.
+func Buffer(buf []byte, filled int) []byte {
+	switch {
+	case len(buf) == 0:
+		return make([]byte, firstBuffer)
+	case filled < len(buf) || len(buf) == Chunk:
+		return buf
+	}
+	return make([]byte, min(2*len(buf), Chunk))
 }

@@ -49,15 +49,19 @@ const (
 	maxDials = 64
 	// backlog bounds the streams of a port that wait to be accepted.
 	backlog = 64
-	// window is how much a stream may carry unread, in bytes.
-	window = 1 << 20
-	// chunk is the most that one stream sends before others get a turn.
-	chunk = 128 << 10
+	// window is how much a stream may carry unread, in bytes: whole chunks.
+	window = 4 * Chunk
 	// prefaceLimit bounds how long a peer may take to name the port.
 	prefaceLimit = 10 * time.Second
 	// writeLimit bounds how long the peer may read nothing at all.
 	writeLimit = 2 * time.Minute
 )
+
+// Chunk is the most that one stream sends before others get a turn. With its
+// header it fills whole buffers of a virtio-serial port, which hold 32 KiB: each
+// buffer, however small, takes the guest and the host through their event loops
+// once, and that costs far more than its bytes.
+const Chunk = 256<<10 - headerSize
 
 // ErrPortTaken says that a port has a listener already.
 var ErrPortTaken = errors.New("port has a listener already")

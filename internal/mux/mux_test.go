@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -326,5 +327,86 @@ func BenchmarkThroughput(b *testing.B) {
 		if _, err := c.Write(buf); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// counted notes how long the writes to a connection are.
+type counted struct {
+	net.Conn
+	mu sync.Mutex
+	// sizes is guarded by mu.
+	sizes []int
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	c.sizes = append(c.sizes, len(b))
+	c.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+func TestLongWritesFillTheBuffersOfAPort(t *testing.T) {
+	a, b := net.Pipe()
+	wire := &counted{Conn: a}
+	host, err := mux.Client(wire)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	guest, err := mux.Server(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer guest.Close()
+	l := listen(t, guest, 1)
+	read := make(chan int64, 1)
+	go func() { // received below
+		c, err := l.Accept()
+		if err != nil {
+			read <- 0
+			return
+		}
+		n, _ := io.Copy(io.Discard, c)
+		read <- n
+	}()
+	c, err := host.Dial(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const parts = 64
+	if _, err := c.Write(make([]byte, parts*mux.Chunk)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-read; n != parts*mux.Chunk {
+		t.Fatalf("%d bytes arrived, %d were written", n, parts*mux.Chunk)
+	}
+	wire.mu.Lock()
+	defer wire.mu.Unlock()
+	whole := 0
+	for _, n := range wire.sizes {
+		if n > 0 && n%(32<<10) == 0 {
+			whole++
+		}
+	}
+	// Where the window is used up a part goes in two.
+	if whole < parts/2 {
+		t.Errorf("%d of %d parts were whole buffers: %v", whole, parts, wire.sizes)
+	}
+}
+
+func TestBufferGrowsWhileReadsFillIt(t *testing.T) {
+	buf := mux.Buffer(nil, 0)
+	first := len(buf)
+	if buf = mux.Buffer(buf, first-1); len(buf) != first {
+		t.Errorf("a read that does not fill a buffer of %d makes one of %d", first, len(buf))
+	}
+	for range 20 {
+		buf = mux.Buffer(buf, len(buf))
+	}
+	if len(buf) != mux.Chunk {
+		t.Errorf("a buffer that is always filled has %d bytes, want %d", len(buf), mux.Chunk)
 	}
 }

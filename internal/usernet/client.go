@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -25,6 +28,10 @@ const callTimeout = 20 * time.Second
 type Client struct {
 	dir  string
 	http *http.Client
+
+	mu sync.Mutex
+	// hold is guarded by mu.
+	hold net.Conn
 }
 
 // Dial returns a client for the network whose process has that directory. It
@@ -61,7 +68,36 @@ func newClient(dir string) *Client {
 }
 
 // Close releases the client's connections. The network goes on.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hold != nil {
+		_ = c.hold.Close()
+		c.hold = nil
+	}
+}
+
+// Hold tells the network that it is wanted until Close, or until this process
+// dies: what is not wanted ends sooner once it is idle.
+func (c *Client) Hold(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(c.dir, controlSocket))
+	if err != nil {
+		return fmt.Errorf("network process in %s: %w: %w", c.dir, err, errdefs.ErrUnavailable)
+	}
+	// The answer is not waited for: that of a process of an earlier build, which
+	// knows no holders, is no matter.
+	if _, err := io.WriteString(conn, "POST /v1/hold HTTP/1.1\r\nHost: network\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		return errors.Join(fmt.Errorf("hold network process in %s: %w", c.dir, err), conn.Close())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hold != nil {
+		_ = c.hold.Close()
+	}
+	c.hold = conn
+	return nil
+}
 
 // AddEndpoint is Switch.AddEndpoint in the network's process.
 func (c *Client) AddEndpoint(ctx context.Context, spec Endpoint) (Endpoint, error) {

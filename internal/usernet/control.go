@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -57,6 +58,7 @@ func (s *Switch) Info() Info {
 //	PUT    /v1/endpoints/{id}/peers   []string
 //	POST   /v1/endpoints/{id}/ports   []PortMapping → []PortMapping
 //	POST   /v1/resolve          string → resolution
+//	POST   /v1/hold             held until the connection ends
 //	POST   /v1/stop
 func controlHandler(s *Switch, stop func()) http.Handler {
 	mux := http.NewServeMux()
@@ -92,9 +94,9 @@ func controlHandler(s *Switch, stop func()) http.Handler {
 			reply(w, nil, err)
 			return
 		}
-		ips, known := s.lookup(name)
-		reply(w, resolution{Known: known, IPs: ips}, nil)
+		reply(w, s.resolve(name), nil)
 	})
+	mux.HandleFunc("POST /v1/hold", s.hold)
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, nil)
 		stop()
@@ -124,17 +126,61 @@ func (s *Switch) use() {
 	s.mu.Unlock()
 }
 
-// idle returns how long the switch had no NIC and nothing to do.
-func (s *Switch) idle() time.Duration {
+// idle returns how long the switch had no NIC and nothing to do, and whether a
+// NIC is attached.
+func (s *Switch) idle() (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	attached := false
 	for _, ep := range s.endpoints {
-		if ep.port.connected() {
-			s.lastUsed = time.Now()
-			break
-		}
+		attached = attached || ep.port.connected()
 	}
-	return time.Since(s.lastUsed)
+	if attached {
+		s.lastUsed = time.Now()
+	}
+	return time.Since(s.lastUsed), attached
+}
+
+// hold counts its client as one that holds the network until either closes the
+// connection.
+func (s *Switch) hold(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		reply(w, nil, err)
+		return
+	}
+	defer conn.Close()
+	if !s.addHolder(conn) {
+		return
+	}
+	defer s.removeHolder(conn)
+	// The server's time limits are not those of a connection that is taken over.
+	err = conn.SetDeadline(time.Time{})
+	if err == nil {
+		_, err = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+	}
+	if err == nil {
+		_, _ = io.Copy(io.Discard, conn)
+	}
+}
+
+func (s *Switch) addHolder(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.holders[conn] = struct{}{}
+	s.holding.Add(1)
+	return true
+}
+
+func (s *Switch) removeHolder(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.holders, conn)
+	s.lastUsed = time.Now()
+	s.holding.Done()
 }
 
 // failure is an error on the wire.

@@ -112,9 +112,14 @@ func (d *dnsServer) serve(ctx context.Context, network string, w dns.ResponseWri
 // remote answers what is not of this network: from the container's other
 // networks, or else from its resolvers.
 func (d *dnsServer) remote(ctx context.Context, ep *endpoint, network string, q *dns.Msg) *dns.Msg {
-	if t := q.Question[0].Qtype; t == dns.TypeA || t == dns.TypeAAAA || t == dns.TypeANY {
-		if ips, ok := d.s.askPeers(ctx, ep, strings.ToLower(q.Question[0].Name)); ok {
-			return addresses(q, ips)
+	name, t := strings.ToLower(q.Question[0].Name), q.Question[0].Qtype
+	_, ofAddress := reverse(name)
+	if ofAddress || t == dns.TypeA || t == dns.TypeAAAA || t == dns.TypeANY {
+		switch r, ok := d.s.askPeers(ctx, ep, name); {
+		case ok && ofAddress:
+			return hostName(q, r.Host)
+		case ok:
+			return addresses(q, r.IPs)
 		}
 	}
 	return d.ask(ctx, ep, network, q)
@@ -185,24 +190,32 @@ func (s *Switch) dialResolver(ctx context.Context, network, server string) (net.
 func (d *dnsServer) local(q *dns.Msg) *dns.Msg {
 	question := q.Question[0]
 	name := strings.ToLower(question.Name)
-	answer := new(dns.Msg).SetReply(q)
-	answer.RecursionAvailable = true
-	head := dns.RR_Header{Name: question.Name, Rrtype: question.Qtype, Class: dns.ClassINET}
 	if ip, ok := reverse(name); ok {
 		if !d.s.cfg.Subnet.Contains(ip) {
 			return nil
 		}
-		if host := d.s.nameOf(ip); host != "" && question.Qtype == dns.TypePTR {
-			answer.Answer = append(answer.Answer, &dns.PTR{Hdr: head, Ptr: host})
-		} else if host == "" {
-			answer.Rcode = dns.RcodeNameError
-		}
-		return answer
+		return hostName(q, d.s.nameOf(ip))
 	}
 	if ips, ok := d.s.lookup(name); ok {
 		return addresses(q, ips)
 	}
 	return nil
+}
+
+// hostName answers with the name of an address that is ours; with none, nobody
+// has it.
+func hostName(q *dns.Msg, host string) *dns.Msg {
+	question := q.Question[0]
+	answer := new(dns.Msg).SetReply(q)
+	answer.RecursionAvailable = true
+	switch {
+	case host == "":
+		answer.Rcode = dns.RcodeNameError
+	case question.Qtype == dns.TypePTR:
+		head := dns.RR_Header{Name: question.Name, Rrtype: question.Qtype, Class: dns.ClassINET}
+		answer.Answer = append(answer.Answer, &dns.PTR{Hdr: head, Ptr: dns.Fqdn(host)})
+	}
+	return answer
 }
 
 // addresses answers with the addresses of a name that is ours; with none, there

@@ -195,6 +195,20 @@ func TestNamesOfTheOtherNetworksAreFoundToo(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
+	for ip, want := range map[netip.Addr]string{
+		db.IP:                            "NOERROR db.procnet.",
+		netip.MustParseAddr("10.66.9.9"): "NXDOMAIN",
+		g.ep.IP:                          "NOERROR both.testnet.",
+	} {
+		name, err := dns.ReverseAddr(ip.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rcode, got := g.query(t, "udp", name, dns.TypePTR)
+		if got := strings.Join(append([]string{rcode}, got...), " "); got != want {
+			t.Errorf("name of %s: %s, want %s", ip, got, want)
+		}
+	}
 	if err := s.SetPeers("a", nil); err != nil {
 		t.Fatal(err)
 	}

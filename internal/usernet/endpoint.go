@@ -273,16 +273,20 @@ func (s *Switch) addressLocked(spec *Endpoint) error {
 // allocateLocked picks the next free address after the one given last: an
 // address is reused as late as possible.
 func (s *Switch) allocateLocked(spec *Endpoint, t *table) error {
+	pool := s.cfg.pool()
+	if !pool.Contains(s.lastIP) {
+		s.lastIP = pool.Addr()
+	}
 	for ip := s.lastIP.Next(); ; ip = ip.Next() {
-		if !s.cfg.Subnet.Contains(ip) {
-			ip = s.cfg.Subnet.Addr()
+		if !pool.Contains(ip) {
+			ip = pool.Addr()
 		}
 		if usable(s.cfg.Subnet, ip) && ip != s.cfg.Gateway && t.byIP[ip] == nil {
 			spec.IP = ip
 			return nil
 		}
 		if ip == s.lastIP {
-			return fmt.Errorf("no address is free in %s: %w", s.cfg.Subnet, errdefs.ErrResourceExhausted)
+			return fmt.Errorf("no address is free in %s: %w", pool, errdefs.ErrResourceExhausted)
 		}
 	}
 }

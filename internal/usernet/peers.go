@@ -23,6 +23,19 @@ type resolution struct {
 	Known bool
 	// IPs are its addresses.
 	IPs []netip.Addr
+	// Host is the name of what has the address, where the name is an
+	// address's in in-addr.arpa and something has it.
+	Host string `json:",omitempty"`
+}
+
+// resolve answers for this network about a name, or about the name of an
+// address.
+func (s *Switch) resolve(name string) resolution {
+	if ip, ok := reverse(name); ok {
+		return resolution{Known: s.cfg.Subnet.Contains(ip), Host: s.nameOf(ip)}
+	}
+	ips, known := s.lookup(name)
+	return resolution{Known: known, IPs: ips}
 }
 
 // SetPeers replaces the directories of the other networks that an endpoint's
@@ -44,7 +57,7 @@ func (c *Client) SetPeers(ctx context.Context, id string, dirs []string) error {
 }
 
 // askPeers looks a name up in the other networks of an endpoint's container.
-func (s *Switch) askPeers(ctx context.Context, ep *endpoint, name string) ([]netip.Addr, bool) {
+func (s *Switch) askPeers(ctx context.Context, ep *endpoint, name string) (resolution, bool) {
 	s.mu.Lock()
 	dirs := ep.spec.Peers
 	s.mu.Unlock()
@@ -60,10 +73,11 @@ func (s *Switch) askPeers(ctx context.Context, ep *endpoint, name string) ([]net
 			continue
 		}
 		if r.Known {
-			return slices.DeleteFunc(r.IPs, func(ip netip.Addr) bool { return !ip.Is4() }), true
+			r.IPs = slices.DeleteFunc(r.IPs, func(ip netip.Addr) bool { return !ip.Is4() })
+			return r, true
 		}
 	}
-	return nil, false
+	return resolution{}, false
 }
 
 // PublishPorts publishes ports of an endpoint that publishes none, all or

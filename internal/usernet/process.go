@@ -42,8 +42,9 @@ const (
 
 // Serve runs a network in this process: the sockets in cfg.Dir, the control
 // socket among them. It returns nil when ctx ends, when a client asked for the
-// end, or after cfg.IdleExit; and an error when another process serves the
-// directory already.
+// end, after cfg.IdleExit or cfg.OrphanExit, and when the directory was removed,
+// by which nobody finds it any more, as soon as no NIC is attached; and an error
+// when another process serves the directory already.
 func Serve(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -62,11 +63,11 @@ func Serve(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("network %s: another process serves %s: %w", cfg.Name, cfg.Dir, err)
 	}
 	defer lock.Close()
-	return serve(ctx, cfg)
+	return serve(ctx, cfg, lock)
 }
 
 // serve runs a network whose lock is held.
-func serve(ctx context.Context, cfg Config) error {
+func serve(ctx context.Context, cfg Config, lock *lockfile.Lock) error {
 	if err := clearSockets(filepath.Join(cfg.Dir, endpointDir)); err != nil {
 		return fmt.Errorf("network %s: %w", cfg.Name, err)
 	}
@@ -81,25 +82,45 @@ func serve(ctx context.Context, cfg Config) error {
 		return errors.Join(err, s.Close())
 	}
 	s.log.Info("network started", "subnet", cfg.Subnet, "pid", os.Getpid())
-	s.waitIdle(ctx)
+	s.waitIdle(ctx, lock)
 	err = c.close(ctx)
+	if lock.Found() {
+		err = errors.Join(err, os.Remove(filepath.Join(cfg.Dir, controlSocket)))
+	}
 	err = errors.Join(err, s.Close())
 	s.log.Info("network stopped")
 	return err
 }
 
-// waitIdle returns when ctx ends or the switch was idle for long enough.
-func (s *Switch) waitIdle(ctx context.Context) {
-	if s.cfg.IdleExit <= 0 {
-		<-ctx.Done()
-		return
-	}
+// lookEvery is how often a network looks whether it is still needed.
+const lookEvery = time.Second
+
+// waitIdle returns when ctx ends, or the network is no longer needed.
+func (s *Switch) waitIdle(ctx context.Context, lock *lockfile.Lock) {
 	for {
-		left := s.cfg.IdleExit - s.idle()
+		idle, attached := s.idle()
+		if !attached && !lock.Found() {
+			s.log.Info("network is abandoned: its directory was removed")
+			return
+		}
+		left := lookEvery
+		if limit := s.patience(); limit > 0 {
+			left = min(left, limit-idle)
+		}
 		if left <= 0 || !sleep(ctx, left) {
 			return
 		}
 	}
+}
+
+// patience is how long the switch may be idle, 0 for ever.
+func (s *Switch) patience() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.holders) == 0 && s.cfg.OrphanExit > 0 {
+		return s.cfg.OrphanExit
+	}
+	return s.cfg.IdleExit
 }
 
 // clearSockets removes what a process that was killed left behind.
@@ -178,7 +199,7 @@ func (c *Client) check(ctx context.Context, want Config) error {
 		return err
 	}
 	got := info.Config
-	got.Dir, got.Log, got.IdleExit = want.Dir, want.Log, want.IdleExit
+	got.Dir, got.Log, got.IdleExit, got.OrphanExit = want.Dir, want.Log, want.IdleExit, want.OrphanExit
 	if got != want {
 		return fmt.Errorf("network %s runs already with %s; %s is wanted: remove its containers first: %w",
 			want.Name, got.summary(), want.summary(), errdefs.ErrFailedPrecondition)
@@ -188,8 +209,8 @@ func (c *Client) check(ctx context.Context, want Config) error {
 
 // summary is what tells configurations of a network apart.
 func (c Config) summary() string {
-	return fmt.Sprintf("subnet %s, gateway %s, MTU %d, internal %t, host denied %t",
-		c.Subnet, c.Gateway, c.MTU, c.Internal, c.NoHost)
+	return fmt.Sprintf("subnet %s, addresses from %s, gateway %s, MTU %d, internal %t, host denied %t",
+		c.Subnet, c.pool(), c.Gateway, c.MTU, c.Internal, c.NoHost)
 }
 
 // start starts the process and waits until it answers.

@@ -225,10 +225,9 @@ func TestProcessThatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
-func TestIdleNetworkEnds(t *testing.T) {
-	cfg := processConfig(t)
-	cfg.IdleExit = 300 * time.Millisecond
-	c := ensure(t, cfg)
+// attach attaches a NIC to the network.
+func attach(t *testing.T, c *usernet.Client) net.Conn {
+	t.Helper()
 	ep, err := c.AddEndpoint(t.Context(), usernet.Endpoint{ID: "a"})
 	if err != nil {
 		t.Fatal(err)
@@ -237,12 +236,26 @@ func TestIdleNetworkEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// With a NIC attached it stays.
-	_ = nic.SetReadDeadline(time.Now().Add(900 * time.Millisecond))
+	return nic
+}
+
+// stays fails the test unless the network keeps nic for that long, and closes it.
+func stays(t *testing.T, nic net.Conn, d time.Duration) {
+	t.Helper()
+	_ = nic.SetReadDeadline(time.Now().Add(d))
 	if _, err := io.ReadFull(nic, make([]byte, 1<<16)); !os.IsTimeout(err) {
 		t.Errorf("the network left its NIC: %v", err)
 	}
 	_ = nic.Close()
+}
+
+func TestIdleNetworkEnds(t *testing.T) {
+	cfg := processConfig(t)
+	cfg.IdleExit = 300 * time.Millisecond
+	c := ensure(t, cfg)
+	nic := attach(t, c)
+	// With a NIC attached it stays.
+	stays(t, nic, 900*time.Millisecond)
 	// To ask it would keep it.
 	time.Sleep(time.Second)
 	if _, err := c.Inspect(t.Context()); !errdefs.IsUnavailable(err) {

@@ -43,7 +43,10 @@ type Config struct {
 	Name string
 	// Subnet is the network's IPv4 prefix, from /8 to /29.
 	Subnet netip.Prefix
-	// Gateway is the switch's own address; zero means the subnet's first.
+	// Range is the part of Subnet that addresses are given from; zero means all
+	// of it. Others of the subnet can be asked for.
+	Range netip.Prefix
+	// Gateway is the switch's own address; zero means the first of Range.
 	Gateway netip.Addr
 	// MTU is the largest IP packet on the network; 0 means DefaultMTU.
 	MTU int
@@ -57,8 +60,9 @@ type Config struct {
 	// Empty means none: NICs are handed over with Attach. Serve needs it.
 	Dir string
 	// IdleExit lets Serve return after no NIC was attached and nothing was
-	// asked for that long; 0 means never.
-	IdleExit time.Duration
+	// asked for that long; 0 means never. OrphanExit does it sooner while no
+	// client holds the network (Client.Hold); 0 means that this is no matter.
+	IdleExit, OrphanExit time.Duration
 	// Log receives what happens; nil discards it.
 	Log *slog.Logger `json:"-"`
 }
@@ -90,7 +94,10 @@ type Switch struct {
 	endpoints map[string]*endpoint
 	lastIP    netip.Addr
 	lastUsed  time.Time
+	holders   map[net.Conn]struct{}
 	closed    bool
+	// holding waits for the holders.
+	holding sync.WaitGroup
 	// closeOnce makes Close wait for the first caller's work.
 	closeOnce sync.Once
 }
@@ -112,6 +119,7 @@ func NewSwitch(cfg Config) (*Switch, error) {
 		cfg:       cfg,
 		log:       cfg.Log.With("network", cfg.Name),
 		endpoints: map[string]*endpoint{},
+		holders:   map[net.Conn]struct{}{},
 		lastIP:    cfg.Gateway,
 		lastUsed:  time.Now(),
 		connLimit: maxConns,
@@ -144,7 +152,11 @@ func (s *Switch) Close() error {
 		all := s.endpoints
 		s.endpoints = map[string]*endpoint{}
 		s.publishTableLocked()
+		for conn := range s.holders {
+			_ = conn.Close()
+		}
 		s.mu.Unlock()
+		s.holding.Wait()
 		for _, ep := range all {
 			s.release(ep)
 		}
@@ -179,8 +191,11 @@ func (c Config) complete() (Config, error) {
 		return bad("subnet %s: give an IPv4 prefix between /8 and /29", c.Subnet)
 	}
 	c.Subnet = c.Subnet.Masked()
+	if c.Range = c.Range.Masked(); c.Range.IsValid() && (!c.Subnet.Overlaps(c.Range) || c.Range.Bits() < c.Subnet.Bits()) {
+		return bad("range %s is not a part of the subnet %s", c.Range, c.Subnet)
+	}
 	if !c.Gateway.IsValid() {
-		c.Gateway = c.Subnet.Addr().Next()
+		c.Gateway = c.FirstAddress()
 	}
 	if !usable(c.Subnet, c.Gateway) {
 		return bad("gateway %s is not a host address of %s", c.Gateway, c.Subnet)
@@ -209,6 +224,23 @@ func (c Config) Check() error {
 	return err
 }
 
+// pool is what addresses are given from.
+func (c Config) pool() netip.Prefix {
+	if c.Range.IsValid() {
+		return c.Range
+	}
+	return c.Subnet
+}
+
+// FirstAddress is the first host address of those that are given, the gateway's
+// where none is named.
+func (c Config) FirstAddress() netip.Addr {
+	if first := c.pool().Addr(); usable(c.Subnet, first) {
+		return first
+	}
+	return c.pool().Addr().Next()
+}
+
 // usable says whether ip is an address that a host of the subnet may have.
 func usable(subnet netip.Prefix, ip netip.Addr) bool {
 	return subnet.Contains(ip) && ip != subnet.Addr() && ip != broadcast(subnet)
@@ -232,7 +264,8 @@ func privateDir(dir string) error {
 }
 
 // listenUnix listens on a socket path, in place of what a process that was
-// killed left there.
+// killed left there. To close the listener leaves the path, which may be
+// another process's by then.
 func listenUnix(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -242,6 +275,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.SetUnlinkOnClose(false)
 	if err := ownersAlone(path); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}

@@ -343,3 +343,27 @@ func TestHostServiceOnIPv6LoopbackIsReachedToo(t *testing.T) {
 		t.Errorf("echo answered %q", got)
 	}
 }
+
+func TestAddressesAreGivenFromTheRange(t *testing.T) {
+	s := newSwitch(t, func(c *usernet.Config) {
+		c.Subnet, c.Range = netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("10.77.5.0/30")
+	})
+	if got := s.Config().Gateway.String(); got != "10.77.5.0" {
+		t.Errorf("gateway %s, want the first of the range", got)
+	}
+	for _, want := range []string{"10.77.5.1", "10.77.5.2", "10.77.5.3"} {
+		ep, err := s.AddEndpoint(usernet.Endpoint{ID: want})
+		if err != nil || ep.IP.String() != want {
+			t.Errorf("address %s, %v, want %s", ep.IP, err, want)
+		}
+	}
+	if _, err := s.AddEndpoint(usernet.Endpoint{ID: "x"}); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("beyond the range: %v", err)
+	}
+	if ep, err := s.AddEndpoint(usernet.Endpoint{ID: "y", IP: netip.MustParseAddr("10.77.9.9")}); err != nil {
+		t.Errorf("an address of the subnet that was asked for: %v, %v", ep.IP, err)
+	}
+	if err := (usernet.Config{Name: "n", Subnet: netip.MustParsePrefix("10.77.0.0/16"), Range: netip.MustParsePrefix("10.78.0.0/24")}).Check(); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a range outside of the subnet: %v", err)
+	}
+}
