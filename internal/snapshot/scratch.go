@@ -22,7 +22,7 @@ func (s *Snapshotter) makeScratch(path string, labels map[string]string) error {
 			return fmt.Errorf("label %s: owners are not mapped outside the guest: %w", l, errdefs.ErrNotImplemented)
 		}
 	}
-	st, err := os.Stat(s.cfg.Template)
+	_, err := os.Stat(s.cfg.Template)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("scratch disk template %s is missing: build the guest image: %w: %w",
 			s.cfg.Template, errdefs.ErrFailedPrecondition, err)
@@ -32,24 +32,23 @@ func (s *Snapshotter) makeScratch(path string, labels map[string]string) error {
 	}
 	size := s.cfg.ScratchSize
 	if v, ok := labels[snapshots.LabelSnapshotMaxSize]; ok {
-		if size, err = scratchSize(v, st.Size()); err != nil {
+		if size, err = scratchSize(v); err != nil {
 			return err
 		}
 	}
-	return disk.Clone(path, s.cfg.Template, size)
+	return disk.Scratch(path, s.cfg.Template, size)
 }
 
-// scratchSize reads the size label. The smallest disk is the template.
-func scratchSize(v string, smallest int64) (int64, error) {
+// scratchSize reads the size label.
+func scratchSize(v string) (int64, error) {
 	size, err := strconv.ParseInt(v, 10, 64)
-	if err != nil || size <= 0 {
+	if err != nil {
 		return 0, fmt.Errorf("label %s: %q is not a size in bytes: %w",
 			snapshots.LabelSnapshotMaxSize, v, errdefs.ErrInvalidArgument)
 	}
-	if size < smallest {
-		return 0, fmt.Errorf("size %d of the scratch disk is less than the smallest, %d: %w",
-			size, smallest, errdefs.ErrInvalidArgument)
+	if size < disk.MinScratch || size > disk.MaxScratch {
+		return 0, fmt.Errorf("label %s: %w, not %d bytes: %w",
+			snapshots.LabelSnapshotMaxSize, disk.ErrSize, size, errdefs.ErrInvalidArgument)
 	}
-	// Whole blocks of the file system on it.
-	return (size + 4095) &^ 4095, nil
+	return size, nil
 }

@@ -31,8 +31,8 @@ type Config struct {
 	// Template is the ext4 image that scratch disks are copies of. It need not
 	// exist before a container is created.
 	Template string
-	// ScratchSize is how large a scratch disk is made, in bytes, holes included;
-	// zero means as large as the template. The guest grows the file system.
+	// ScratchSize is how many bytes a scratch disk has for files; zero means
+	// what the template has.
 	ScratchSize int64
 }
 

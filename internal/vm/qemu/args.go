@@ -106,13 +106,15 @@ func cpuModel(accel string) string {
 	return "host"
 }
 
-// translationBuffer is TCG's buffer of translated code in MiB: its default, up
-// to 1 GiB, lets each machine grow by as much.
-const translationBuffer = 64
+// translationBuffer is TCG's buffer of translated code in MiB, which it fills
+// and keeps: its default, up to 1 GiB, lets each machine grow by as much. A
+// start translates 59 MiB, most of it for one run.
+const translationBuffer = 32
 
-// warmBuffer is that of a machine that has more than one container: what does
-// not fit empties it, and all is to be translated again.
-const warmBuffer = 2 * translationBuffer
+// warmBuffer is that of a machine kept warm. All that a start runs must be in
+// there still when a start comes: what does not fit empties the buffer, and all
+// is to be translated again.
+const warmBuffer = 80
 
 func accelArgs(s spec) []string {
 	if s.accel != "tcg" {

@@ -98,13 +98,8 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 	cmd.Stderr = p.stderr
 	// Fewer malloc arenas: each costs a machine memory that it keeps.
 	cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=1")
-	prepare := leaveNetwork
-	if l.discards != nil {
-		p.discards = l.discards
-		// The filter comes last, since it gives up privileges.
-		prepare = func() error { return errors.Join(leaveNetwork(), l.discards.install()) }
-	}
-	if p.proc, err = hostproc.StartAfter(prepare, cmd); err != nil {
+	p.discards = l.discards
+	if p.proc, err = hostproc.StartAfter(l.prepare, cmd); err != nil {
 		return nil, startError(l.binary, err)
 	}
 	if p.discards != nil {
@@ -117,6 +112,19 @@ func start(ctx context.Context, l launch) (_ *process, err error) {
 		return nil, p.explain(err)
 	}
 	return p, nil
+}
+
+// prepare is done by the thread that forks QEMU.
+func (l launch) prepare() error {
+	err := leaveNetwork()
+	if l.spec.accel == "tcg" && !l.spec.warm {
+		err = errors.Join(err, smallPages())
+	}
+	if l.discards != nil {
+		// The filter comes last, since it gives up privileges.
+		err = errors.Join(err, l.discards.install())
+	}
+	return err
 }
 
 func startError(binary string, err error) error {
