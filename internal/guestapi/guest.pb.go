@@ -971,9 +971,12 @@ func (x *Tmpfs) GetMode() uint32 {
 }
 
 type Bind struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	Recursive     bool                   `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Source    string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Recursive bool                   `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	// A path below source, whose links are followed where they lead to no place
+	// outside of source; empty for source itself.
+	Subpath       string `protobuf:"bytes,3,opt,name=subpath,proto3" json:"subpath,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1020,6 +1023,13 @@ func (x *Bind) GetRecursive() bool {
 		return x.Recursive
 	}
 	return false
+}
+
+func (x *Bind) GetSubpath() string {
+	if x != nil {
+		return x.Subpath
+	}
+	return ""
 }
 
 // Socket is a Unix socket in the guest whose connections the host carries on:
@@ -3107,10 +3117,11 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\x05Tmpfs\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x01 \x01(\x04R\tsizeBytes\x12\x12\n" +
-	"\x04mode\x18\x02 \x01(\rR\x04mode\"<\n" +
+	"\x04mode\x18\x02 \x01(\rR\x04mode\"V\n" +
 	"\x04Bind\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1c\n" +
-	"\trecursive\x18\x02 \x01(\bR\trecursive\"\x1c\n" +
+	"\trecursive\x18\x02 \x01(\bR\trecursive\x12\x18\n" +
+	"\asubpath\x18\x03 \x01(\tR\asubpath\"\x1c\n" +
 	"\x06Socket\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
 	"\fMountRequest\x12,\n" +

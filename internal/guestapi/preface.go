@@ -14,11 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Version is the version of the host–guest contract. Host and guest of
 // different versions refuse to work together.
-const Version = 6
+const Version = 7
 
 // Vsock ports of the guest link.
 const (
@@ -61,6 +62,22 @@ const (
 // ContainerDir returns the directory in the guest that belongs to a container:
 // its rootfs is mounted at "rootfs" below it.
 func ContainerDir(id string) string { return RuntimeDir + "/containers/" + id }
+
+// PIDNamespace stands in a specification for the pid namespace of another
+// container of the machine. There is no such file: the guest knows the process.
+func PIDNamespace(id string) string { return ContainerDir(id) + pidNamespace }
+
+const pidNamespace = "/pid-namespace"
+
+// OfPIDNamespace returns the container that a path of PIDNamespace's names.
+func OfPIDNamespace(path string) (id string, ok bool) {
+	id, ok = strings.CutSuffix(path, pidNamespace)
+	if !ok {
+		return "", false
+	}
+	id, ok = strings.CutPrefix(id, ContainerDir(""))
+	return id, ok && id != "" && !strings.Contains(id, "/")
+}
 
 // MaxStreamName bounds a stream's name in bytes.
 const MaxStreamName = 128

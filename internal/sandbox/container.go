@@ -52,6 +52,9 @@ type Container struct {
 	targets []string
 	// scratch is a disk image that ends with the container, empty for none.
 	scratch string
+	// shared says that it writes to more than its root file system: to shares and
+	// volumes, which others read.
+	shared bool
 }
 
 // ID returns the container's ID.
@@ -61,7 +64,7 @@ func (c *Container) ID() string { return c.id }
 // its task there. It returns the process's pid in the guest. A Create that
 // fails leaves the sandbox as it was.
 func (s *Sandbox) Create(ctx context.Context, cfg CreateConfig) (_ *Container, pid uint32, err error) {
-	c := &Container{id: cfg.ID, sandbox: s}
+	c := &Container{id: cfg.ID, sandbox: s, shared: len(cfg.Spec.Shares)+len(cfg.Spec.Volumes) > 0}
 	if err := s.register(c); err != nil {
 		return nil, 0, err
 	}
@@ -139,7 +142,13 @@ func (c *Container) provide(ctx context.Context, cfg CreateConfig) error {
 	if err := c.fillShares(ctx); err != nil {
 		return err
 	}
-	return c.attachVolumes(ctx, cfg.Spec.Volumes)
+	if err := c.attachVolumes(ctx, cfg.Spec.Volumes); err != nil {
+		return err
+	}
+	if err := c.attachImages(ctx, cfg.Spec.Images); err != nil {
+		return err
+	}
+	return c.bindSubpaths(ctx, cfg.Spec.Subpaths)
 }
 
 // attach plugs disks and shares in and returns the mounts that are still to be
@@ -242,7 +251,7 @@ func (c *Container) attachScratch(ctx context.Context) (*pluggedDisk, []*guestap
 	if err := os.Remove(c.scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("remove stale scratch disk: %w", err)
 	}
-	if err := c.sandbox.makeScratch(c.scratch, hostScratchSize); err != nil {
+	if err := c.sandbox.makeScratch(c.scratch, AnySize); err != nil {
 		return nil, nil, err
 	}
 	return c.attachDisk(ctx, RootDisk{Path: c.scratch, FSType: "ext4"})
@@ -278,15 +287,14 @@ func (s *Sandbox) makeScratch(path string, size int64) error {
 	if s.cfg.Scratch == "" {
 		return fmt.Errorf("make scratch disk %s: the guest image has no template", path)
 	}
-	if err := disk.Clone(path, s.cfg.Scratch, size); err != nil {
+	if size == AnySize {
+		size = 0
+	}
+	if err := disk.Scratch(path, s.cfg.Scratch, size); err != nil {
 		return fmt.Errorf("make scratch disk %s: %w", path, err)
 	}
 	return nil
 }
-
-// hostScratchSize is the most that a container on a directory of the host may
-// write to its root file system. The disk is sparse.
-const hostScratchSize = 64 << 30
 
 // attachHostRoot shares a directory read-only and lays a scratch disk over it.
 func (c *Container) attachHostRoot(ctx context.Context, dir, root string, index int) ([]*guestapi.Mount, error) {

@@ -53,22 +53,19 @@ func (c *Container) Release(ctx context.Context) error {
 // ReleaseLast is Release for the sandbox's last container, whose machine ends
 // next: everything is flushed and unmounted, but nothing is unplugged, since
 // that takes the guest's help and time. The sandbox is only good for Close then.
-func (c *Container) ReleaseLast(ctx context.Context) error {
+// Discarded says that the container's root file system is not read again: it is
+// left as it is, which under emulation is a tenth of a container's life, unless
+// the guest holds what others read, shares and volumes.
+func (c *Container) ReleaseLast(ctx context.Context, discarded bool) error {
 	s := c.sandbox
 	if err := s.lockSetup(ctx); err != nil {
 		return err
 	}
 	defer s.unlockSetup()
-	c.quiet(ctx)
-	targets := slices.Clone(c.targets)
-	slices.Reverse(targets)
-	for _, d := range slices.Backward(c.disks) {
-		if d.mounted {
-			targets = append(targets, d.point())
+	if !discarded || c.shared {
+		if err := c.unmountAll(ctx); err != nil {
+			return fmt.Errorf("release container %s: %w", c.id, err)
 		}
-	}
-	if err := s.unmount(ctx, targets...); err != nil {
-		return fmt.Errorf("release container %s: %w", c.id, err)
 	}
 	for _, d := range c.disks {
 		s.disks.remove(d)
@@ -78,6 +75,19 @@ func (c *Container) ReleaseLast(ctx context.Context) error {
 	delete(s.containers, c.id)
 	s.mu.Unlock()
 	return c.discard()
+}
+
+// unmountAll unmounts all that the container has, and so flushes it.
+func (c *Container) unmountAll(ctx context.Context) error {
+	c.quiet(ctx)
+	targets := slices.Clone(c.targets)
+	slices.Reverse(targets)
+	for _, d := range slices.Backward(c.disks) {
+		if d.mounted {
+			targets = append(targets, d.point())
+		}
+	}
+	return c.sandbox.unmount(ctx, targets...)
 }
 
 // quiet ends the repeating of the host's changes on the container's shares.

@@ -45,16 +45,16 @@ type replayer struct {
 	send func(ctx context.Context, steps []*replay.Step) ([]linux.Errno, error)
 }
 
-// newReplayer watches dir, which root is the tree of; single says that root
-// has but one file of it. The caller starts it once the guest has mounted the
-// share, and closes it.
-func newReplayer(dir string, root p9srv.Node, single bool, log *slog.Logger) (*replayer, error) {
+// newReplayer watches dir, which cfg.Root is the tree of, or one file of it.
+// The caller starts it once the guest has mounted the share, and closes it.
+func newReplayer(dir string, cfg replay.Config, log *slog.Logger) (*replayer, error) {
 	w, err := watch.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	r := &replayer{watch: w, log: log}
-	r.tree = replay.New(replay.Config{Root: root, Watcher: hostWatch{w, single}, Single: single})
+	cfg.Watcher = hostWatch{w, cfg.Single}
+	r.tree = replay.New(cfg)
 	return r, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/docker/go-units"
 
+	"byre.dev/byre/internal/disk"
 	"byre.dev/byre/internal/guestapi"
 )
 
@@ -39,11 +40,16 @@ type RootDisk struct {
 	Path     string
 	FSType   string
 	ReadOnly bool
-	// Size, when not 0, has the image made first if it does not exist.
+	// Size, when not 0, has the image made first if it does not exist: of so
+	// many bytes for files, or AnySize.
 	Size int64
 	// Options are for the guest's mount.
 	Options []string
 }
+
+// AnySize is the size of an image that is a copy of the template of scratch
+// disks.
+const AnySize = -1
 
 // Claims are the mount types and transforms that PlanRoot understands, as
 // containerd wants to hear them from a shim: whatever is not claimed, containerd
@@ -138,7 +144,7 @@ func rootDisk(m *types.Mount, base string) (RootDisk, error) {
 			if err != nil || n <= 0 {
 				return d, fmt.Errorf("option %q: not a size", o)
 			}
-			d.Size = n
+			d.Size = max(n, disk.MinScratch)
 		case key == optionMkfs+"fs":
 			if value != "ext4" {
 				return d, fmt.Errorf("option %q: the guest makes ext4 alone", o)

@@ -230,7 +230,10 @@ func (s *Sandbox) chooseCache(sh *share) {
 	log := s.log.With("share", sh.spec.Source, "container", sh.container)
 	dir, err := watchedDir(sh.spec)
 	if err == nil {
-		sh.replay, err = newReplayer(dir, sh.root, sh.spec.File, log)
+		sh.replay, err = newReplayer(dir, replay.Config{
+			Root: sh.root, Single: sh.spec.File,
+			Reclaims: slices.Contains(s.link.features, guestapi.FeaturePort9P),
+		}, log)
 	}
 	if err != nil {
 		sh.spec.Cache = CacheNone

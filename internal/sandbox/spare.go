@@ -173,7 +173,7 @@ func (s *Sandbox) rehearse(ctx context.Context, spec Converted) error {
 func (s *Sandbox) rehearsalRoot(scratch string) RootPlan {
 	return RootPlan{
 		Disks: []RootDisk{
-			{Path: scratch, FSType: "ext4", Size: hostScratchSize},
+			{Path: scratch, FSType: "ext4", Size: AnySize},
 			{Path: s.cfg.Scratch, FSType: "ext4", ReadOnly: true},
 		},
 		Stack: &types.Mount{Type: "format/mkdir/overlay", Source: "overlay", Options: []string{

@@ -54,6 +54,12 @@ type Converted struct {
 	// Volumes are disk images that the guest's mounts refer to, in the order of
 	// the mounts.
 	Volumes []VolumeSpec
+	// Images are images that the guest's mounts refer to, in the order of the
+	// mounts.
+	Images []ImageSpec
+	// Subpaths are places below shares, volumes and images that the guest's
+	// mounts refer to, in the order of the mounts.
+	Subpaths []SubpathSpec
 	// Sockets are sockets of the host that the guest's mounts refer to, in the
 	// order of the mounts.
 	Sockets []SocketSpec
@@ -229,7 +235,8 @@ func ConvertProcess(p *specs.Process) (dropped []string, err error) {
 var processNamespace = regexp.MustCompile(`^/proc/[0-9]+/`)
 
 // namespaces leaves out the network namespace, since the container uses the
-// machine's, and refuses namespaces of the host.
+// machine's, and refuses namespaces of the host. The processes may be those of
+// another container of the machine.
 func (c *converter) namespaces() error {
 	have := map[specs.LinuxNamespaceType]bool{}
 	var kept []specs.LinuxNamespace
@@ -246,6 +253,9 @@ func (c *converter) namespaces() error {
 		}
 		if ns.Path != "" {
 			return refuse("linux.namespaces", "%s namespace %s is of the host and cannot be joined from a machine", ns.Type, ns.Path)
+		}
+		if id := c.in.Settings.PID; id != "" && ns.Type == specs.PIDNamespace {
+			ns.Path = guestapi.PIDNamespace(id)
 		}
 		kept = append(kept, ns)
 	}

@@ -59,6 +59,9 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	if c.in.Settings.Mounts[m.Destination].Socket {
 		return c.socket(name, m)
 	}
+	if len(c.in.Settings.Mounts[m.Destination].Layers) > 0 {
+		return c.image(name, m)
+	}
 	src, err := c.in.Inspect(m.Source)
 	if err != nil {
 		return m, fmt.Errorf("%s: %w", name, err)
@@ -84,11 +87,14 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	if len(m.UIDMappings) > 0 || len(m.GIDMappings) > 0 {
 		return m, refuse(name, "uidMappings: id-mapped mounts of a share are not possible")
 	}
+	fillBelow := false
 	if extra, ok := c.in.Settings.Mounts[m.Destination]; ok {
 		if extra.Cache != "" {
 			share.Cache = extra.Cache
 		}
-		share.UID, share.GID, share.Fill = extra.UID, extra.GID, extra.Fill
+		share.UID, share.GID = extra.UID, extra.GID
+		share.Fill = extra.Fill && extra.Subpath == ""
+		fillBelow = extra.Fill && !share.ReadOnly
 	}
 	if p := c.spec.Process; p != nil {
 		share.User, share.Group = p.User.UID, p.User.UID
@@ -99,8 +105,9 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 	m.Source = shareDir(c.in.ID, share.Index)
 	if share.File {
 		m.Source += "/" + src.Name
+		return m, nil
 	}
-	return m, nil
+	return c.below(m, fillBelow), nil
 }
 
 // userName returns what is to be looked up in the image of a user that is
@@ -119,16 +126,18 @@ func (c *converter) volume(name string, m specs.Mount, src Source) (specs.Mount,
 	if !src.Regular {
 		return m, refuse(name, "%s is no disk image", m.Source)
 	}
-	options, err := bindOptions(name, m.Options, &ShareSpec{})
+	var as ShareSpec
+	options, err := bindOptions(name, m.Options, &as)
 	if err != nil {
 		return m, err
 	}
+	extra := c.in.Settings.Mounts[m.Destination]
 	v := VolumeSpec{
-		Index: len(c.out.Volumes), Source: m.Source, Dest: m.Destination, Fill: c.in.Settings.Mounts[m.Destination].Fill,
+		Index: len(c.out.Volumes), Source: m.Source, Dest: m.Destination, Fill: extra.Fill && extra.Subpath == "",
 	}
 	c.out.Volumes = append(c.out.Volumes, v)
 	m.Type, m.Options, m.Source = "bind", options, volumeDir(c.in.ID, v.Index)
-	return m, nil
+	return c.below(m, extra.Fill && !as.ReadOnly), nil
 }
 
 // socket returns the guest's mount for a socket that connections to the host's

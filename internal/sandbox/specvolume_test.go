@@ -43,6 +43,42 @@ func TestDiskImagesBecomeVolumesAndNoShares(t *testing.T) {
 	}
 }
 
+func TestImagesAndSubpathsBecomePlacesInTheGuest(t *testing.T) {
+	in := plain()
+	in.Mounts = append(in.Mounts, bindOf("sha256:1", "/img", "ro"), bindOf("/host/dir", "/src"), bindOf("/host/file", "/data"))
+	settings := map[string]shimapi.Mount{
+		"/img": {Layers: []string{"/l1", "/l0"}, Subpath: "a/b"}, "/src": {Fill: true, Subpath: "c"}, "/data": {Disk: true, Fill: true, Subpath: "d"},
+	}
+	c, err := convertWith(in, shimapi.Settings{Mounts: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]ImageSpec{{Layers: []string{"/l1", "/l0"}, Dest: "/img"}}, c.Images); d != "" {
+		t.Error("images:", d)
+	}
+	want := []SubpathSpec{
+		{Index: 0, Base: imageDir("box", 0), Path: "a/b", Dest: "/img"},
+		{Index: 1, Base: shareDir("box", 0), Path: "c", Fill: true, Dest: "/src"},
+		{Index: 2, Base: volumeDir("box", 0), Path: "d", Fill: true, Dest: "/data"},
+	}
+	if d := cmp.Diff(want, c.Subpaths); d != "" {
+		t.Error("subpaths:", d)
+	}
+	if c.Shares[0].Fill || c.Volumes[0].Fill {
+		t.Error("the whole is to be filled where a part is mounted")
+	}
+	for i, dest := range []string{"/img", "/src", "/data"} {
+		at := slices.IndexFunc(c.Spec.Mounts, func(m specs.Mount) bool { return m.Destination == dest })
+		if at < 0 || c.Spec.Mounts[at].Source != subpathDir("box", i) {
+			t.Errorf("mounts: %+v, want %s from %s", c.Spec.Mounts, dest, subpathDir("box", i))
+		}
+	}
+	in.Mounts[len(in.Mounts)-3].Options = []string{"rbind", "rw"}
+	if _, err := convertWith(in, shimapi.Settings{Mounts: settings}); err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("a writable image: %v", err)
+	}
+}
+
 func TestDirectoryIsNoDiskImage(t *testing.T) {
 	in := plain()
 	in.Mounts = append(in.Mounts, bindOf("/host/dir", "/data"))

@@ -17,6 +17,11 @@ const (
 	trimWorth = 64 << 20
 	// trimWait bounds a trim, which takes as long as the disk has groups.
 	trimWait = 5 * time.Minute
+	// muchCache is how much page cache makes a container one that reads files: it
+	// keeps its cache.
+	muchCache = 32 << 20
+	// settleWait bounds Settle's calls.
+	settleWait = 20 * time.Second
 )
 
 // noteUsed remembers a writable image that has been written to before. One
@@ -37,6 +42,21 @@ func (t *diskTable) takeUsed() bool {
 	used := t.used
 	t.used = false
 	return used
+}
+
+// Settle has the guest give back what the start of a container has read and
+// freed, and is called once that is over. It is an offer: where it fails, the
+// machine stays as large as it is.
+func (s *Sandbox) Settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	m, err := s.Memory(ctx)
+	if err == nil && m.GetAvailable() < m.GetFree()+muchCache {
+		_, err = s.link.guest.Trim(ctx, &guestapi.TrimRequest{Memory: true})
+	}
+	if err != nil {
+		s.log.Debug("memory not given back after the start", "err", s.Explain(err))
+	}
 }
 
 // trim has the guest tell which blocks of a disk that was used before hold

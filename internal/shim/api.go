@@ -82,6 +82,18 @@ func (a *api) SetNetwork(ctx context.Context, r *shimapi.SetNetworkRequest) (*sh
 	return &shimapi.SetNetworkResponse{}, toStatus(sb.SetNetwork(ctx, n))
 }
 
+// Discard says that a container's root file system is not read again.
+func (a *api) Discard(_ context.Context, r *shimapi.DiscardRequest) (*shimapi.DiscardResponse, error) {
+	c, err := a.s.container(r.GetContainerId())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.discarded = true
+	return &shimapi.DiscardResponse{}, nil
+}
+
 // box returns the sandbox of a container that we know.
 func (a *api) box(ctx context.Context, id string) (*sandbox.Sandbox, error) {
 	if _, err := a.s.container(id); err != nil {

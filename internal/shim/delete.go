@@ -16,8 +16,9 @@ import (
 	"byre.dev/byre/internal/sandbox"
 )
 
-// Delete removes an ended process. With a container's first process its disks
-// are flushed and everything it had is released when Delete answers.
+// Delete removes an ended process. With a container's first process everything it
+// had is released and its disks are flushed when Delete answers, but for one that
+// is discarded.
 func (s *Service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error) {
 	c, p, err := s.find(r.GetID(), r.GetExecID())
 	if err != nil {
@@ -125,7 +126,7 @@ func (s *Service) deleteContainer(ctx context.Context, c *container, spared bool
 	case ended(sb):
 		err = sb.Close()
 	case last:
-		err = errors.Join(c.box.ReleaseLast(ctx), sb.Close())
+		err = errors.Join(c.box.ReleaseLast(ctx, c.isDiscarded()), sb.Close())
 	default:
 		err = c.box.Release(ctx)
 	}

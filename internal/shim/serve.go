@@ -27,7 +27,7 @@ const (
 	gcPercent = 40
 	// unusedWait is how long a shim that no container was asked of stays.
 	unusedWait = 2 * time.Minute
-	// settleAfter is when a started shim gives back what its start took.
+	// settleAfter is when a shim and its machine give back what a start took.
 	settleAfter = 3 * time.Second
 	// serverWait bounds the end of calls that are under way.
 	serverWait = 500 * time.Millisecond
@@ -86,7 +86,7 @@ func (c *call) answerCalls(ctx context.Context, log *slog.Logger, signals <-chan
 
 func newService(c *call, log *slog.Logger, exit func()) *Service {
 	s := &Service{
-		namespace: c.namespace, log: log, containers: map[string]*container{},
+		namespace: c.namespace, log: log, containers: map[string]*container{}, started: make(chan struct{}, 1),
 		events: newPublisher(c.namespace, os.Getenv("TTRPC_ADDRESS"), log),
 	}
 	var once sync.Once
@@ -103,6 +103,7 @@ func (s *Service) run(ctx context.Context, signals <-chan os.Signal, served <-ch
 	unused := time.NewTimer(unusedWait)
 	defer unused.Stop()
 	settle := time.NewTimer(settleAfter)
+	settle.Stop() // until a container starts
 	defer settle.Stop()
 	for {
 		select {
@@ -113,8 +114,10 @@ func (s *Service) run(ctx context.Context, signals <-chan os.Signal, served <-ch
 			return nil
 		case err := <-served:
 			return fmt.Errorf("serve: %w", err)
+		case <-s.started:
+			settle.Reset(settleAfter)
 		case <-settle.C:
-			debug.FreeOSMemory()
+			s.work.Go(func() { s.settle(ctx) })
 		case <-unused.C:
 			s.mu.Lock()
 			used := s.used
@@ -125,6 +128,14 @@ func (s *Service) run(ctx context.Context, signals <-chan os.Signal, served <-ch
 			}
 		}
 	}
+}
+
+// settle gives back the memory that a container's start took.
+func (s *Service) settle(ctx context.Context) {
+	if sb, err := s.claim.wait(ctx); err == nil {
+		sb.Settle(ctx)
+	}
+	debug.FreeOSMemory()
 }
 
 // removeSocket removes the socket's file, where it is one.

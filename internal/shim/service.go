@@ -33,6 +33,8 @@ type container struct {
 	mu sync.Mutex
 	// execs is guarded by mu.
 	execs map[string]*process
+	// discarded says that its root file system is not read again. Guarded by mu.
+	discarded bool
 }
 
 func (c *container) process(exec string) (*process, error) {
@@ -46,6 +48,12 @@ func (c *container) process(exec string) (*process, error) {
 		return nil, fmt.Errorf("exec %s of container %s: %w", exec, c.init.container, errdefs.ErrNotFound)
 	}
 	return p, nil
+}
+
+func (c *container) isDiscarded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.discarded
 }
 
 func (c *container) all() []*process {
@@ -66,6 +74,8 @@ type Service struct {
 	claim     *claim
 	// exit asks the shim to end.
 	exit func()
+	// started has room for one: a container has started.
+	started chan struct{}
 	// work waits for what outlives the call that began it.
 	work sync.WaitGroup
 
@@ -148,6 +158,10 @@ func (s *Service) startInit(ctx context.Context, c *container) error {
 	}
 	// A process that has ended by now stays so.
 	_ = p.transition(task.Status_RUNNING, task.Status_CREATED)
+	select {
+	case s.started <- struct{}{}:
+	default: // the last one's is not seen yet
+	}
 	s.events.publish(&eventsapi.TaskStart{ContainerID: p.container, Pid: p.state().GetPid()})
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"byre.dev/byre/internal/mux"
 	"byre.dev/byre/internal/sandbox"
 )
 
@@ -28,9 +29,6 @@ type stdio struct {
 	Stdin, Stdout, Stderr string
 	Terminal              bool
 }
-
-// copyBuffer is the size of a stream's buffer.
-const copyBuffer = 32 << 10
 
 // input is the host's end of a standard input.
 type input interface {
@@ -151,9 +149,12 @@ func (s *streams) copyOut(w io.WriteCloser, conn net.Conn) {
 		defer s.copying.Add(-1)
 		defer func() { _ = w.Close() }()
 		defer func() { _ = conn.Close() }()
-		buf := make([]byte, copyBuffer)
+		var buf []byte
+		var n int
+		var err error
 		for {
-			n, err := conn.Read(buf)
+			buf = mux.Buffer(buf, n)
+			n, err = conn.Read(buf)
 			if n > 0 {
 				if _, werr := w.Write(buf[:n]); werr != nil {
 					s.log.Warn("output of a process is lost", "err", werr)
@@ -189,9 +190,12 @@ func (s *streams) copyIn(conn net.Conn) {
 		// A process that no longer reads ends the copy; then the host's writer
 		// is to learn of it.
 		defer func() { _ = s.in.Close() }()
-		buf := make([]byte, copyBuffer)
+		var buf []byte
+		var n int
+		var err error
 		for {
-			n, err := s.in.Read(buf)
+			buf = mux.Buffer(buf, n)
+			n, err = s.in.Read(buf)
 			if n > 0 {
 				if _, werr := conn.Write(buf[:n]); werr != nil {
 					return

@@ -4,7 +4,9 @@ package shimapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // Runtime is the name under which containerd finds the shim's binary,
@@ -33,6 +35,9 @@ const (
 	// AnnotationInit holds a boolean: true puts an init of the guest's before
 	// the container's command.
 	AnnotationInit = Prefix + "init"
+	// AnnotationPID holds a string: the container of the same machine whose
+	// processes this one shares.
+	AnnotationPID = Prefix + "pid"
 )
 
 // AnnotationGroup is containerd's own: containers with the same value run in one
@@ -96,7 +101,16 @@ type Mount struct {
 	// localsock makes of its path: the guest gets a socket, and each connection
 	// to it becomes one of the shim's to the source.
 	Socket bool `json:"socket,omitempty"`
+	// Layers, where there are any, are ext4 images of an image's layers, top
+	// first: their stack is mounted, read-only, in the place of the source.
+	Layers []string `json:"layers,omitempty"`
+	// Subpath is a path below the source, in the guest's spelling: that is
+	// mounted. Links on the way may not lead out of the source.
+	Subpath string `json:"subpath,omitempty"`
 }
+
+// MaxLayers bounds the layers of a mounted image: overlayfs takes so many.
+const MaxLayers = 500
 
 // Settings are the annotations of one specification, decoded.
 type Settings struct {
@@ -107,6 +121,7 @@ type Settings struct {
 	CPUs      int
 	NoEtc     bool
 	Init      bool
+	PID       string
 }
 
 // ParseSettings reads the annotations of a specification. A value that does
@@ -120,6 +135,7 @@ func ParseSettings(annotations map[string]string) (Settings, error) {
 		AnnotationCPUs:      &s.CPUs,
 		AnnotationNoEtc:     &s.NoEtc,
 		AnnotationInit:      &s.Init,
+		AnnotationPID:       &s.PID,
 	}
 	for name, value := range annotations {
 		if len(name) < len(Prefix) || name[:len(Prefix)] != Prefix {
@@ -144,6 +160,9 @@ func (s Settings) check() error {
 		if (m.UID == nil) != (m.GID == nil) {
 			return fmt.Errorf("annotation %s: %s: uid and gid go together", AnnotationMounts, dest)
 		}
+		if err := m.check(); err != nil {
+			return fmt.Errorf("annotation %s: %s: %w", AnnotationMounts, dest, err)
+		}
 	}
 	if s.Network != nil {
 		if err := s.Network.Check(); err != nil {
@@ -152,6 +171,19 @@ func (s Settings) check() error {
 	}
 	if s.CPUs < 0 {
 		return fmt.Errorf("annotation %s: %d is negative", AnnotationCPUs, s.CPUs)
+	}
+	return nil
+}
+
+func (m Mount) check() error {
+	if len(m.Layers) > MaxLayers {
+		return fmt.Errorf("%d layers, %d are possible", len(m.Layers), MaxLayers)
+	}
+	if len(m.Layers) > 0 && (m.Disk || m.Socket || m.Fill) {
+		return errors.New("layers of an image are no disk, socket or volume")
+	}
+	if m.Subpath != "" && (m.Socket || !fs.ValidPath(m.Subpath)) {
+		return fmt.Errorf("subpath %q is no path below a directory", m.Subpath)
 	}
 	return nil
 }

@@ -22,12 +22,13 @@ func TestSettingsSurviveTheirAnnotations(t *testing.T) {
 		MaxMemory: 8 << 30,
 		CPUs:      4,
 		NoEtc:     true,
+		PID:       "c1",
 	}
 	a := map[string]string{"org.example": "kept"}
 	for name, value := range map[string]any{
 		shimapi.AnnotationNetwork: want.Network, shimapi.AnnotationMounts: want.Mounts,
 		shimapi.AnnotationMaxMemory: want.MaxMemory, shimapi.AnnotationCPUs: want.CPUs,
-		shimapi.AnnotationNoEtc: want.NoEtc,
+		shimapi.AnnotationNoEtc: want.NoEtc, shimapi.AnnotationPID: want.PID,
 	} {
 		var err error
 		if a, err = shimapi.Annotate(a, name, value); err != nil {
@@ -54,6 +55,14 @@ func TestBadAnnotationsAreRefusedByName(t *testing.T) {
 		_, err := shimapi.ParseSettings(map[string]string{name: value})
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=%s: error %v, want one that names it", name, value, err)
+		}
+	}
+}
+
+func TestSubpathsLeadDown(t *testing.T) {
+	for _, bad := range []string{`{"/x":{"subpath":"../y"}}`, `{"/x":{"subpath":"/y"}}`, `{"/x":{"subpath":"y","socket":true}}`, `{"/x":{"layers":["/l"],"disk":true}}`} {
+		if _, err := shimapi.ParseSettings(map[string]string{shimapi.AnnotationMounts: bad}); err == nil {
+			t.Errorf("%s was taken", bad)
 		}
 	}
 }

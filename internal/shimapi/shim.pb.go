@@ -538,6 +538,86 @@ func (*SetNetworkResponse) Descriptor() ([]byte, []int) {
 	return file_shim_v1_shim_proto_rawDescGZIP(), []int{7}
 }
 
+type DiscardRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardRequest) Reset() {
+	*x = DiscardRequest{}
+	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardRequest) ProtoMessage() {}
+
+func (x *DiscardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardRequest.ProtoReflect.Descriptor instead.
+func (*DiscardRequest) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DiscardRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type DiscardResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardResponse) Reset() {
+	*x = DiscardResponse{}
+	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardResponse) ProtoMessage() {}
+
+func (x *DiscardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardResponse.ProtoReflect.Descriptor instead.
+func (*DiscardResponse) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{9}
+}
+
 type OutcomeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -547,7 +627,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	mi := &file_shim_v1_shim_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +639,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	mi := &file_shim_v1_shim_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +652,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{8}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OutcomeRequest) GetContainerId() string {
@@ -595,7 +675,7 @@ type OutcomeResponse struct {
 
 func (x *OutcomeResponse) Reset() {
 	*x = OutcomeResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	mi := &file_shim_v1_shim_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +687,7 @@ func (x *OutcomeResponse) String() string {
 func (*OutcomeResponse) ProtoMessage() {}
 
 func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	mi := &file_shim_v1_shim_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +700,7 @@ func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
 func (*OutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{9}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OutcomeResponse) GetOomKilled() bool {
@@ -647,7 +727,7 @@ type StatPathRequest struct {
 
 func (x *StatPathRequest) Reset() {
 	*x = StatPathRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[10]
+	mi := &file_shim_v1_shim_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +739,7 @@ func (x *StatPathRequest) String() string {
 func (*StatPathRequest) ProtoMessage() {}
 
 func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[10]
+	mi := &file_shim_v1_shim_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +752,7 @@ func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathRequest.ProtoReflect.Descriptor instead.
 func (*StatPathRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{10}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StatPathRequest) GetContainerId() string {
@@ -703,7 +783,7 @@ type StatPathResponse struct {
 
 func (x *StatPathResponse) Reset() {
 	*x = StatPathResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[11]
+	mi := &file_shim_v1_shim_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +795,7 @@ func (x *StatPathResponse) String() string {
 func (*StatPathResponse) ProtoMessage() {}
 
 func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[11]
+	mi := &file_shim_v1_shim_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +808,7 @@ func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathResponse.ProtoReflect.Descriptor instead.
 func (*StatPathResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{11}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatPathResponse) GetName() string {
@@ -776,7 +856,7 @@ type ReadArchiveRequest struct {
 
 func (x *ReadArchiveRequest) Reset() {
 	*x = ReadArchiveRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[12]
+	mi := &file_shim_v1_shim_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +868,7 @@ func (x *ReadArchiveRequest) String() string {
 func (*ReadArchiveRequest) ProtoMessage() {}
 
 func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[12]
+	mi := &file_shim_v1_shim_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +881,7 @@ func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ReadArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{12}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReadArchiveRequest) GetContainerId() string {
@@ -827,7 +907,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_shim_v1_shim_proto_msgTypes[13]
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +919,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[13]
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +932,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{13}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ArchiveChunk) GetData() []byte {
@@ -876,7 +956,7 @@ type WriteArchiveTarget struct {
 
 func (x *WriteArchiveTarget) Reset() {
 	*x = WriteArchiveTarget{}
-	mi := &file_shim_v1_shim_proto_msgTypes[14]
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +968,7 @@ func (x *WriteArchiveTarget) String() string {
 func (*WriteArchiveTarget) ProtoMessage() {}
 
 func (x *WriteArchiveTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[14]
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +981,7 @@ func (x *WriteArchiveTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveTarget.ProtoReflect.Descriptor instead.
 func (*WriteArchiveTarget) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{14}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteArchiveTarget) GetContainerId() string {
@@ -943,7 +1023,7 @@ type WriteArchiveChunk struct {
 
 func (x *WriteArchiveChunk) Reset() {
 	*x = WriteArchiveChunk{}
-	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	mi := &file_shim_v1_shim_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1035,7 @@ func (x *WriteArchiveChunk) String() string {
 func (*WriteArchiveChunk) ProtoMessage() {}
 
 func (x *WriteArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	mi := &file_shim_v1_shim_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1048,7 @@ func (x *WriteArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveChunk.ProtoReflect.Descriptor instead.
 func (*WriteArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteArchiveChunk) GetTarget() *WriteArchiveTarget {
@@ -994,7 +1074,7 @@ type WriteArchiveResponse struct {
 
 func (x *WriteArchiveResponse) Reset() {
 	*x = WriteArchiveResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	mi := &file_shim_v1_shim_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1086,7 @@ func (x *WriteArchiveResponse) String() string {
 func (*WriteArchiveResponse) ProtoMessage() {}
 
 func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	mi := &file_shim_v1_shim_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1099,7 @@ func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveResponse.ProtoReflect.Descriptor instead.
 func (*WriteArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteArchiveResponse) GetBytes() uint64 {
@@ -1041,7 +1121,7 @@ type ReadRootRequest struct {
 
 func (x *ReadRootRequest) Reset() {
 	*x = ReadRootRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[17]
+	mi := &file_shim_v1_shim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1133,7 @@ func (x *ReadRootRequest) String() string {
 func (*ReadRootRequest) ProtoMessage() {}
 
 func (x *ReadRootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[17]
+	mi := &file_shim_v1_shim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1146,7 @@ func (x *ReadRootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRootRequest.ProtoReflect.Descriptor instead.
 func (*ReadRootRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{17}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadRootRequest) GetContainerId() string {
@@ -1092,7 +1172,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[18]
+	mi := &file_shim_v1_shim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1184,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[18]
+	mi := &file_shim_v1_shim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1197,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{18}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ChangesRequest) GetContainerId() string {
@@ -1136,7 +1216,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[19]
+	mi := &file_shim_v1_shim_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1228,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[19]
+	mi := &file_shim_v1_shim_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1241,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{19}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ChangesResponse) GetChanges() []*Change {
@@ -1183,7 +1263,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_shim_v1_shim_proto_msgTypes[20]
+	mi := &file_shim_v1_shim_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1275,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[20]
+	mi := &file_shim_v1_shim_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1288,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{20}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Change) GetKind() uint32 {
@@ -1270,6 +1350,9 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x11SetNetworkRequest\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\fR\anetwork\"\x14\n" +
 	"\x12SetNetworkResponse\"3\n" +
+	"\x0eDiscardRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x11\n" +
+	"\x0fDiscardResponse\"3\n" +
 	"\x0eOutcomeRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"U\n" +
 	"\x0fOutcomeResponse\x12\x1d\n" +
@@ -1311,13 +1394,14 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\achanges\x18\x01 \x03(\v2\x14.byre.shim.v1.ChangeR\achanges\"0\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\fR\x04path2\xaa\x05\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path2\xf2\x05\n" +
 	"\x04Shim\x12=\n" +
 	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12F\n" +
 	"\aConsole\x12\x1c.byre.shim.v1.ConsoleRequest\x1a\x1d.byre.shim.v1.ConsoleResponse\x12O\n" +
 	"\n" +
 	"SetNetwork\x12\x1f.byre.shim.v1.SetNetworkRequest\x1a .byre.shim.v1.SetNetworkResponse\x12F\n" +
-	"\aOutcome\x12\x1c.byre.shim.v1.OutcomeRequest\x1a\x1d.byre.shim.v1.OutcomeResponse\x12I\n" +
+	"\aOutcome\x12\x1c.byre.shim.v1.OutcomeRequest\x1a\x1d.byre.shim.v1.OutcomeResponse\x12F\n" +
+	"\aDiscard\x12\x1c.byre.shim.v1.DiscardRequest\x1a\x1d.byre.shim.v1.DiscardResponse\x12I\n" +
 	"\bStatPath\x12\x1d.byre.shim.v1.StatPathRequest\x1a\x1e.byre.shim.v1.StatPathResponse\x12M\n" +
 	"\vReadArchive\x12 .byre.shim.v1.ReadArchiveRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12U\n" +
 	"\fWriteArchive\x12\x1f.byre.shim.v1.WriteArchiveChunk\x1a\".byre.shim.v1.WriteArchiveResponse(\x01\x12G\n" +
@@ -1336,7 +1420,7 @@ func file_shim_v1_shim_proto_rawDescGZIP() []byte {
 	return file_shim_v1_shim_proto_rawDescData
 }
 
-var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_shim_v1_shim_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: byre.shim.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: byre.shim.v1.InfoResponse
@@ -1346,45 +1430,49 @@ var file_shim_v1_shim_proto_goTypes = []any{
 	(*ConsoleResponse)(nil),      // 5: byre.shim.v1.ConsoleResponse
 	(*SetNetworkRequest)(nil),    // 6: byre.shim.v1.SetNetworkRequest
 	(*SetNetworkResponse)(nil),   // 7: byre.shim.v1.SetNetworkResponse
-	(*OutcomeRequest)(nil),       // 8: byre.shim.v1.OutcomeRequest
-	(*OutcomeResponse)(nil),      // 9: byre.shim.v1.OutcomeResponse
-	(*StatPathRequest)(nil),      // 10: byre.shim.v1.StatPathRequest
-	(*StatPathResponse)(nil),     // 11: byre.shim.v1.StatPathResponse
-	(*ReadArchiveRequest)(nil),   // 12: byre.shim.v1.ReadArchiveRequest
-	(*ArchiveChunk)(nil),         // 13: byre.shim.v1.ArchiveChunk
-	(*WriteArchiveTarget)(nil),   // 14: byre.shim.v1.WriteArchiveTarget
-	(*WriteArchiveChunk)(nil),    // 15: byre.shim.v1.WriteArchiveChunk
-	(*WriteArchiveResponse)(nil), // 16: byre.shim.v1.WriteArchiveResponse
-	(*ReadRootRequest)(nil),      // 17: byre.shim.v1.ReadRootRequest
-	(*ChangesRequest)(nil),       // 18: byre.shim.v1.ChangesRequest
-	(*ChangesResponse)(nil),      // 19: byre.shim.v1.ChangesResponse
-	(*Change)(nil),               // 20: byre.shim.v1.Change
+	(*DiscardRequest)(nil),       // 8: byre.shim.v1.DiscardRequest
+	(*DiscardResponse)(nil),      // 9: byre.shim.v1.DiscardResponse
+	(*OutcomeRequest)(nil),       // 10: byre.shim.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),      // 11: byre.shim.v1.OutcomeResponse
+	(*StatPathRequest)(nil),      // 12: byre.shim.v1.StatPathRequest
+	(*StatPathResponse)(nil),     // 13: byre.shim.v1.StatPathResponse
+	(*ReadArchiveRequest)(nil),   // 14: byre.shim.v1.ReadArchiveRequest
+	(*ArchiveChunk)(nil),         // 15: byre.shim.v1.ArchiveChunk
+	(*WriteArchiveTarget)(nil),   // 16: byre.shim.v1.WriteArchiveTarget
+	(*WriteArchiveChunk)(nil),    // 17: byre.shim.v1.WriteArchiveChunk
+	(*WriteArchiveResponse)(nil), // 18: byre.shim.v1.WriteArchiveResponse
+	(*ReadRootRequest)(nil),      // 19: byre.shim.v1.ReadRootRequest
+	(*ChangesRequest)(nil),       // 20: byre.shim.v1.ChangesRequest
+	(*ChangesResponse)(nil),      // 21: byre.shim.v1.ChangesResponse
+	(*Change)(nil),               // 22: byre.shim.v1.Change
 }
 var file_shim_v1_shim_proto_depIdxs = []int32{
 	2,  // 0: byre.shim.v1.InfoResponse.stages:type_name -> byre.shim.v1.Stage
 	3,  // 1: byre.shim.v1.InfoResponse.shares:type_name -> byre.shim.v1.Share
-	14, // 2: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
-	20, // 3: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
+	16, // 2: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
+	22, // 3: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
 	0,  // 4: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
 	4,  // 5: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
 	6,  // 6: byre.shim.v1.Shim.SetNetwork:input_type -> byre.shim.v1.SetNetworkRequest
-	8,  // 7: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
-	10, // 8: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
-	12, // 9: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
-	15, // 10: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
-	17, // 11: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
-	18, // 12: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
-	1,  // 13: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
-	5,  // 14: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
-	7,  // 15: byre.shim.v1.Shim.SetNetwork:output_type -> byre.shim.v1.SetNetworkResponse
-	9,  // 16: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
-	11, // 17: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
-	13, // 18: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
-	16, // 19: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
-	13, // 20: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
-	19, // 21: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
-	13, // [13:22] is the sub-list for method output_type
-	4,  // [4:13] is the sub-list for method input_type
+	10, // 7: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
+	8,  // 8: byre.shim.v1.Shim.Discard:input_type -> byre.shim.v1.DiscardRequest
+	12, // 9: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
+	14, // 10: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
+	17, // 11: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
+	19, // 12: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
+	20, // 13: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
+	1,  // 14: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
+	5,  // 15: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
+	7,  // 16: byre.shim.v1.Shim.SetNetwork:output_type -> byre.shim.v1.SetNetworkResponse
+	11, // 17: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
+	9,  // 18: byre.shim.v1.Shim.Discard:output_type -> byre.shim.v1.DiscardResponse
+	13, // 19: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
+	15, // 20: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
+	18, // 21: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
+	15, // 22: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
+	21, // 23: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
+	14, // [14:24] is the sub-list for method output_type
+	4,  // [4:14] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1401,7 +1489,7 @@ func file_shim_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_v1_shim_proto_rawDesc), len(file_shim_v1_shim_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

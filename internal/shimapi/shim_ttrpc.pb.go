@@ -12,6 +12,7 @@ type ShimService interface {
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
 	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
+	Discard(context.Context, *DiscardRequest) (*DiscardResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest, Shim_ReadArchiveServer) error
 	WriteArchive(context.Context, Shim_WriteArchiveServer) (*WriteArchiveResponse, error)
@@ -106,6 +107,13 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				}
 				return svc.Outcome(ctx, &req)
 			},
+			"Discard": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req DiscardRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Discard(ctx, &req)
+			},
 			"StatPath": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req StatPathRequest
 				if err := unmarshal(&req); err != nil {
@@ -164,6 +172,7 @@ type ShimClient interface {
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
 	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
+	Discard(context.Context, *DiscardRequest) (*DiscardResponse, error)
 	StatPath(context.Context, *StatPathRequest) (*StatPathResponse, error)
 	ReadArchive(context.Context, *ReadArchiveRequest) (Shim_ReadArchiveClient, error)
 	WriteArchive(context.Context) (Shim_WriteArchiveClient, error)
@@ -208,6 +217,14 @@ func (c *shimClient) SetNetwork(ctx context.Context, req *SetNetworkRequest) (*S
 func (c *shimClient) Outcome(ctx context.Context, req *OutcomeRequest) (*OutcomeResponse, error) {
 	var resp OutcomeResponse
 	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Outcome", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *shimClient) Discard(ctx context.Context, req *DiscardRequest) (*DiscardResponse, error) {
+	var resp DiscardResponse
+	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Discard", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

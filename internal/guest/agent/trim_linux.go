@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 	"byre.dev/byre/internal/guestapi"
 )
 
-// Trim gives unused blocks of the mounted disks and the kernel's caches back.
+// Trim gives unused blocks of the mounted disks and the page cache back.
 func (s *session) Trim(_ context.Context, r *guestapi.TrimRequest) (*guestapi.TrimResponse, error) {
 	resp := &guestapi.TrimResponse{}
 	if r.Disks {
@@ -27,13 +28,12 @@ func (s *session) Trim(_ context.Context, r *guestapi.TrimRequest) (*guestapi.Tr
 		}
 	}
 	if r.Memory {
-		unix.Sync()
-		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		// Clean pages alone: what else the kernel keeps is in use, and compaction writes
+		// to more pages of a clone's than it frees.
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
 			return nil, fmt.Errorf("drop caches: %w", err)
 		}
-		if err := os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0); err != nil {
-			return nil, fmt.Errorf("compact memory: %w", err)
-		}
+		debug.FreeOSMemory()
 	}
 	return resp, nil
 }

@@ -123,6 +123,15 @@ func TestReadNamesEntriesBelowTheLastComponent(t *testing.T) {
 	}
 }
 
+func TestTheRootsEntriesBeginWithASlash(t *testing.T) {
+	root, _, _ := container(t)
+	for path, want := range map[string]string{"/": "/etc/passwd", "//": "/etc/passwd", "/.": "./etc/passwd", ".": "./etc/passwd", "/./": "./etc/passwd"} {
+		if got := read(t, root, path); got[want] != "0inside" {
+			t.Errorf("%s: entries %v, want %s", path, got, want)
+		}
+	}
+}
+
 func TestSymlinksStayInTheRoot(t *testing.T) {
 	root, dir, outside := container(t)
 	for name, target := range map[string]string{"abs": outside, "up": "../../outside", "loop": "loop", "in": "/etc"} {

@@ -53,8 +53,11 @@ func isEmpty(dir string) (bool, error) {
 	}
 	defer f.Close()
 	_, err = f.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		return true, nil
+	case errors.Is(err, unix.ENOTDIR):
+		return false, nil // a file is there
 	}
 	return false, err
 }

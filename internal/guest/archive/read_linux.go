@@ -18,8 +18,10 @@ import (
 )
 
 // Read writes a tar of the path to w, entries named below the path's last
-// component ("." for one that ends in "/."). Owners, times, xattrs, hard links
-// within the archive and device nodes are kept; sockets are left out.
+// component ("." for one that ends in "/.", and with a slash before all for the
+// root itself, as dockerd does). Owners, times, xattrs, hard links within the
+// archive and device nodes are kept; sockets are left out, and so is what the
+// kernel shows under a directory of p as files, as in /proc.
 func (r *Root) Read(w io.Writer, p string) error {
 	e, err := r.locate(p)
 	if err != nil {
@@ -27,10 +29,13 @@ func (r *Root) Read(w io.Writer, p string) error {
 	}
 	defer e.dir.Close()
 	name := path.Base(path.Clean("/" + p))
-	if name == "/" || strings.HasSuffix(p, "/.") {
+	switch {
+	case strings.Trim(p, "/") == "":
+		name = ""
+	case name == "/", strings.HasSuffix(p, "/."):
 		name = "."
 	}
-	pk := &packer{tw: tar.NewWriter(w), links: map[inode]string{}}
+	pk := &packer{tw: tar.NewWriter(w), links: map[inode]string{}, asked: name + "/"}
 	if err := pk.add(e, name); err != nil {
 		return err
 	}
@@ -43,6 +48,8 @@ type packer struct {
 	tw *tar.Writer
 	// links has the first name of each file with several.
 	links map[inode]string
+	// asked is the directory that the archive is of, whatever shows it.
+	asked string
 }
 
 func (pk *packer) add(e entry, name string) error {
@@ -184,7 +191,25 @@ func (pk *packer) addDir(e entry, h *tar.Header) error {
 		return err
 	}
 	defer dir.Close()
+	if h.Name != pk.asked && shownByKernel(dir) {
+		return nil
+	}
 	return pk.addEntries(dir, h.Name)
+}
+
+// shownByKernel says whether a directory's entries are no files but what the
+// kernel shows of itself: many cannot be read, or have no end (statfs(2)).
+func shownByKernel(dir *os.File) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(dir.Fd()), &st) != nil {
+		return false
+	}
+	switch st.Type {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.DEBUGFS_MAGIC,
+		unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.DEVPTS_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // addEntries adds what is in a directory, under names that start with prefix.

@@ -107,6 +107,38 @@ func TestPlacesAreReachedByNoSymlink(t *testing.T) {
 	}
 }
 
+// The links within a volume are a container's: one that leads out of it would
+// show the guest's own files.
+func TestSubpathsAreReachedByNoLinkOutOfTheWhole(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	err = errors.Join(os.MkdirAll(at("vol/sub"), 0o755), os.WriteFile(at("secret"), nil, 0o600), os.MkdirAll(at("vol/hack"), 0o755),
+		os.Symlink("../sub", at("vol/hack/good")), os.Symlink("/", at("vol/hack/root")), os.Symlink("../../secret", at("vol/hack/bad")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := openPlace(at("vol"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.close()
+	for sub, want := range map[string]string{
+		"sub": "", "hack/good": "", "hack/root": "escapes the base directory", "hack/bad": "escapes the base directory",
+		"../secret": "escapes the base directory", "none": "cannot access path",
+	} {
+		got, err := openBeneath(whole, sub)
+		if err == nil {
+			got.close()
+		}
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", sub, err, want)
+		}
+	}
+}
+
 func TestSharesAreMountedAsAskedAndNotOtherwise(t *testing.T) {
 	s := &guestapi.Share{Name: "share-1.a_B", Cache: "loose", Msize: 512 << 10}
 	got, err := shareOptions(s)

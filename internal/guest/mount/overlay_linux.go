@@ -51,6 +51,13 @@ func mountOverlay(target string, o *guestapi.Overlay, opts options) error {
 	if cfg.err != nil {
 		return cfg.err
 	}
+	if o.Upper != "" {
+		giveBack, err := lendReserve(cfg.places[len(cfg.places)-1].fd)
+		if err != nil {
+			return fmt.Errorf("make room on a full disk: %w", err)
+		}
+		defer giveBack()
+	}
 	if err := unix.FsconfigCreate(fsfd); err != nil {
 		return fmt.Errorf("create overlay of %d layers: %w%s", len(o.Lower), err, kernelSays(fsfd))
 	}

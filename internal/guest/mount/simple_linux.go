@@ -39,6 +39,14 @@ func mountBind(target string, b *guestapi.Bind, opts options) error {
 	if err != nil {
 		return err
 	}
+	if b.Subpath != "" {
+		below, err := openBeneath(src, b.Subpath)
+		src.close()
+		if err != nil {
+			return err
+		}
+		src = below
+	}
 	defer src.close()
 	var st unix.Stat_t
 	if err := unix.Fstat(src.fd, &st); err != nil {

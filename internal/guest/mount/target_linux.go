@@ -48,6 +48,23 @@ func openPlace(p string) (place, error) {
 	return place{fd}, nil
 }
 
+// openBeneath opens a path below a place. Its symlinks are a container's: those
+// that lead out of the place are refused, in dockerd's words.
+func openBeneath(p place, sub string) (place, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	fd, err := unix.Openat2(p.fd, sub, &how)
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		return place{}, fmt.Errorf("path concatenation escapes the base directory, subpath: %s: %w", sub, errdefs.ErrInvalidArgument)
+	case err != nil:
+		return place{}, fmt.Errorf("cannot access path %s: %w", sub, err)
+	}
+	return place{fd}, nil
+}
+
 // openSource opens a path that another mount of ours provides.
 func openSource(p string) (place, error) {
 	p, err := confined(p)

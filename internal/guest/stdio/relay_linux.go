@@ -11,10 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-)
 
-// relayBuffer is the size of one relay's buffer: half a pipe's capacity.
-const relayBuffer = 32 << 10
+	"byre.dev/byre/internal/mux"
+)
 
 // Output relays what a process writes to a pipe or terminal to a stream, to the
 // last byte. When the host gives the stream up, the rest is read and dropped so
@@ -40,10 +39,13 @@ func (o *Output) run() {
 	defer close(o.done)
 	defer o.dst.Close()
 	defer o.src.Close()
-	buf := make([]byte, relayBuffer)
+	var buf []byte
+	var n int
+	var err error
 	var refused bool
 	for {
-		n, err := o.src.Read(buf)
+		buf = mux.Buffer(buf, n)
+		n, err = o.src.Read(buf)
 		if n > 0 {
 			o.moved.Add(1)
 		}
@@ -163,9 +165,12 @@ func (in *Input) next(ctx context.Context) net.Conn {
 // relay copies one stream; it returns nil at the stream's end and the error
 // when the process no longer reads.
 func (in *Input) relay(conn net.Conn) error {
-	buf := make([]byte, relayBuffer)
+	var buf []byte
+	var n int
+	var err error
 	for {
-		n, err := conn.Read(buf)
+		buf = mux.Buffer(buf, n)
+		n, err = conn.Read(buf)
 		if n > 0 {
 			if _, werr := in.dst.Write(buf[:n]); werr != nil {
 				return werr

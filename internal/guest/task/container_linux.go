@@ -42,7 +42,7 @@ type container struct {
 // create makes the container with its init process waiting for start.
 func (s *Service) create(ctx context.Context, c *container, rawSpec []byte) error {
 	rootfs := filepath.Join(c.bundle, "rootfs")
-	spec, sysctls, err := adaptSpec(rawSpec, c.id, rootfs, c.init.io.terminal)
+	spec, sysctls, err := adaptSpec(rawSpec, c.id, rootfs, c.init.io.terminal, s.pidOf)
 	if err != nil {
 		return err
 	}
@@ -103,6 +103,19 @@ func (c *container) initEnded() {
 	if err := c.cgroup.kill(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.s.cfg.Log.Warn("processes of an ended container stay", "task", c.id, "err", err)
 	}
+}
+
+// pidOf returns the process of a container that runs.
+func (s *Service) pidOf(id string) (int, error) {
+	c, p, err := s.get(id, "")
+	if err != nil {
+		return 0, err
+	}
+	status, pid := p.state()
+	if status == task.Status_STOPPED || pid == 0 {
+		return 0, fmt.Errorf("%s is not running: %w", c.init.what(), errdefs.ErrFailedPrecondition)
+	}
+	return pid, nil
 }
 
 func (c *container) start(ctx context.Context) error {
@@ -194,6 +207,16 @@ func (c *container) launchExec(ctx context.Context, p *process) (<-chan reap.Exi
 	}
 	args := []string{"--detach", "--process", spec, "--pid-file", pidFile}
 	return c.s.launch(ctx, p, pidFile, "exec", args, c.id)
+}
+
+// execUser finds the user of an exec's process in the container's account
+// files, if that runs; otherwise the user is found when the exec starts.
+func (c *container) execUser(process []byte) ([]byte, error) {
+	status, pid := c.init.state()
+	if status != task.Status_RUNNING {
+		return process, nil
+	}
+	return resolveExecUser(process, fmt.Sprintf("/proc/%d/root", pid))
 }
 
 // find returns the init process or an exec.

@@ -11,6 +11,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"byre.dev/byre/internal/guest/stdio"
 )
 
@@ -70,16 +72,31 @@ func (p *processIO) makePipes() (err error) {
 		}
 	}
 	if p.out != nil {
-		if p.ours.out, p.child.out, err = os.Pipe(); err != nil {
+		if p.ours.out, p.child.out, err = outputPipe(); err != nil {
 			return fmt.Errorf("make stdout: %w", err)
 		}
 	}
 	if p.err != nil {
-		if p.ours.err, p.child.err, err = os.Pipe(); err != nil {
+		if p.ours.err, p.child.err, err = outputPipe(); err != nil {
 			return fmt.Errorf("make stderr: %w", err)
 		}
 	}
 	return nil
+}
+
+// pipeSize lets a process write on while the relay is at work: with a pipe of
+// the usual size each waits for the other after 64 KiB. Pages are taken as they
+// are written.
+const pipeSize = 512 << 10
+
+func outputPipe() (r, w *os.File, err error) {
+	r, w, err = os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	// A pipe that stays smaller is slower, no more.
+	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+	return r, w, nil
 }
 
 // start begins to relay, once runc has started the process.

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
@@ -119,16 +121,45 @@ func (p *process) wait(ctx context.Context) (reap.Exit, error) {
 	}
 }
 
-func (p *process) signal(r *reap.Reaper, sig unix.Signal) error {
-	_, pid := p.state()
+// signal signals the process; if it is just being started, its program: runc's
+// own, whose place that takes, would end with most signals.
+func (p *process) signal(ctx context.Context, r *reap.Reaper, sig unix.Signal) error {
+	status, pid := p.state()
 	if pid == 0 {
 		return fmt.Errorf("%s has not been started: %w", p.what(), errdefs.ErrFailedPrecondition)
+	}
+	if status == task.Status_RUNNING && sig != unix.SIGKILL {
+		p.awaitProgram(ctx, pid)
 	}
 	err := r.Signal(pid, sig)
 	if errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("%s: process already finished: %w", p.what(), errdefs.ErrNotFound)
 	}
 	return err
+}
+
+// programPatience bounds the wait for a process's program. A process that gives
+// itself the name of runc's has its signals that much later.
+const programPatience = 2 * time.Second
+
+// awaitProgram returns when runc's init, known by the name that it gives itself
+// (libcontainer/nsenter/nsexec.c), has executed the program of the process.
+func (p *process) awaitProgram(ctx context.Context, pid int) {
+	ctx, cancel := context.WithTimeout(ctx, programPatience)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil || strings.TrimSpace(string(name)) != "runc:[2:INIT]" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.done:
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 func (p *process) resize(width, height uint32) error {

@@ -233,7 +233,7 @@ func (s *Service) State(_ context.Context, r *taskapi.StateRequest) (*taskapi.St
 }
 
 // Kill signals the init process or an exec, or with All the whole container.
-func (s *Service) Kill(_ context.Context, r *taskapi.KillRequest) (*emptypb.Empty, error) {
+func (s *Service) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Empty, error) {
 	c, p, err := s.get(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
@@ -242,7 +242,7 @@ func (s *Service) Kill(_ context.Context, r *taskapi.KillRequest) (*emptypb.Empt
 	if r.All && r.ExecId == "" {
 		return &emptypb.Empty{}, c.cgroup.signal(sig)
 	}
-	return &emptypb.Empty{}, p.signal(s.cfg.Reaper, sig)
+	return &emptypb.Empty{}, p.signal(ctx, s.cfg.Reaper, sig)
 }
 
 // Exec adds a process to a container; Start runs it.
@@ -261,7 +261,9 @@ func (s *Service) Exec(_ context.Context, r *taskapi.ExecProcessRequest) (*empty
 	p := newProcess(r.Id, r.ExecId, &processIO{
 		terminal: r.Terminal, inName: r.Stdin, outName: r.Stdout, errName: r.Stderr,
 	})
-	p.spec = spec
+	if p.spec, err = c.execUser(spec); err != nil {
+		return nil, err
+	}
 	return &emptypb.Empty{}, c.addExec(p)
 }
 

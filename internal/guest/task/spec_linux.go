@@ -4,11 +4,14 @@ package task
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"byre.dev/byre/internal/guestapi"
 )
 
 // object is a JSON object whose values are left as they are.
@@ -20,9 +23,10 @@ const cgroupParent = "/byre"
 // adaptSpec turns the host's OCI specification into one for this guest: the
 // root file system is the one mounted in the container's directory, the cgroup
 // is below cgroupParent, and the network namespace is the machine's own, which
-// is why its sysctls are applied to the machine. A user name is resolved in
+// is why its sysctls are applied to the machine. A pid namespace that is another
+// container's is found by pids, its process. A user name is resolved in
 // rootfs. It returns the sysctls to apply. Everything else is the host's word.
-func adaptSpec(raw []byte, id, rootfs string, terminal bool) (adapted []byte, sysctls map[string]string, err error) {
+func adaptSpec(raw []byte, id, rootfs string, terminal bool, pids func(id string) (int, error)) (adapted []byte, sysctls map[string]string, err error) {
 	spec := object{}
 	if err := json.Unmarshal(raw, &spec); err != nil {
 		return nil, nil, fmt.Errorf("read OCI specification: %w: %w", err, errdefs.ErrInvalidArgument)
@@ -39,7 +43,7 @@ func adaptSpec(raw []byte, id, rootfs string, terminal bool) (adapted []byte, sy
 	if err := resolveUser(process, rootfs); err != nil {
 		return nil, nil, err
 	}
-	if err := machineNetwork(linux); err != nil {
+	if err := machineNamespaces(linux, pids); err != nil {
 		return nil, nil, err
 	}
 	if sysctls, err = takeNetSysctls(linux); err != nil {
@@ -71,18 +75,30 @@ func (o object) set(name string, v any) {
 	o[name] = raw
 }
 
-// machineNetwork drops the network namespace from the list: the container uses
-// the machine's.
-func machineNetwork(linux object) error {
+// machineNamespaces drops the network namespace from the list, since the
+// container uses the machine's, and finds the pid namespace of another container.
+func machineNamespaces(linux object, pids func(id string) (int, error)) error {
 	var all []object
 	if err := linux.get("namespaces", &all); err != nil {
 		return err
 	}
 	kept := []object{}
 	for _, ns := range all {
-		if string(ns["type"]) != `"network"` {
-			kept = append(kept, ns)
+		var kind, path string
+		if err := errors.Join(ns.get("type", &kind), ns.get("path", &path)); err != nil {
+			return err
 		}
+		if kind == "network" {
+			continue
+		}
+		if other, ok := guestapi.OfPIDNamespace(path); ok && kind == "pid" {
+			pid, err := pids(other)
+			if err != nil {
+				return fmt.Errorf("join PID namespace: %w", err)
+			}
+			ns.set("path", fmt.Sprintf("/proc/%d/ns/pid", pid))
+		}
+		kept = append(kept, ns)
 	}
 	linux.set("namespaces", kept)
 	return nil

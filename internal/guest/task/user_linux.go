@@ -46,6 +46,9 @@ func resolveUser(process object, root string) error {
 		return err
 	}
 	u.UID, u.GID, u.Username = uint32(found.Uid), uint32(found.Gid), ""
+	// The group itself is among them, as under dockerd: a file that the group
+	// may not read stays so for a process that gives its group away.
+	u.AdditionalGids = append([]uint32{u.GID}, u.AdditionalGids...)
 	for _, g := range found.Sgids {
 		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
 	}

@@ -52,13 +52,13 @@ func TestUsersAreResolvedInTheContainersOwnFiles(t *testing.T) {
 		name string
 		want specUser
 	}{
-		{"www", specUser{UID: 33, GID: 34, AdditionalGids: []uint32{7, 50}}},
-		{"0,staff,www", specUser{AdditionalGids: []uint32{7, 1, 34, 50}}},
-		{"www:staff", specUser{UID: 33, GID: 50, AdditionalGids: []uint32{7}}},
-		{"33", specUser{UID: 33, GID: 34, AdditionalGids: []uint32{7, 50}}},
-		{"4711", specUser{UID: 4711, AdditionalGids: []uint32{7}}},
-		{"4711:12", specUser{UID: 4711, GID: 12, AdditionalGids: []uint32{7}}},
-		{"0", specUser{AdditionalGids: []uint32{7, 1}}},
+		{"www", specUser{UID: 33, GID: 34, AdditionalGids: []uint32{34, 7, 50}}},
+		{"0,staff,www", specUser{AdditionalGids: []uint32{0, 7, 1, 34, 50}}},
+		{"www:staff", specUser{UID: 33, GID: 50, AdditionalGids: []uint32{50, 7}}},
+		{"33", specUser{UID: 33, GID: 34, AdditionalGids: []uint32{34, 7, 50}}},
+		{"4711", specUser{UID: 4711, AdditionalGids: []uint32{0, 7}}},
+		{"4711:12", specUser{UID: 4711, GID: 12, AdditionalGids: []uint32{12, 7}}},
+		{"0", specUser{AdditionalGids: []uint32{0, 7, 1}}},
 	} {
 		got, err := resolved(t, root, tc.name, 7)
 		if err != nil {
