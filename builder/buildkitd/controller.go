@@ -53,9 +53,6 @@ func serverOptions() []grpc.ServerOption {
 // newController assembles BuildKit over the cache in root.
 func newController(ctx context.Context, root string, l *links) (*control.Controller, error) {
 	apicaps.ExportedProduct = "buildkit"
-	// The history of builds records traces with it.
-	detect.Recorder = detect.NewTraceRecorder()
-
 	sessions, err := session.NewManager()
 	if err != nil {
 		return nil, fmt.Errorf("sessions: %w", err)
@@ -89,6 +86,7 @@ func newController(ctx context.Context, root string, l *links) (*control.Control
 		CacheManager:              solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(wc)),
 		Entitlements:              entitlements,
 		MeterProvider:             metric.NewMeterProvider(),
+		TraceCollector:            detect.Recorder,
 		HistoryDB:                 history,
 		CacheStore:                cache,
 		LeaseManager:              w.LeaseManager(),

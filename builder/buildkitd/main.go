@@ -58,12 +58,13 @@ func run(ctx context.Context, cfg options) (err error) {
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 
 	links := newLinks(cfg.alone)
-	server := grpc.NewServer(serverOptions()...)
+	traces := newTraces()
+	server := grpc.NewServer(append(serverOptions(), grpc.StatsHandler(traceCalls(traces)))...)
 	c, err := newController(ctx, cfg.root, links)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	defer func() { err = errors.Join(err, c.Close(), traces.Shutdown(context.WithoutCancel(ctx))) }()
 	c.Register(server)
 
 	ended := make(chan error, 2)

@@ -149,7 +149,7 @@ type execConn struct {
 
 // dialExec starts the process that joins its streams to BuildKit's socket.
 func dialExec(ctx context.Context, eng *engine.Engine, log *slog.Logger) (*execConn, error) {
-	id, err := eng.ExecCreate(containerName, container.ExecCreateRequest{
+	id, err := eng.ExecCreate(ctx, containerName, container.ExecCreateRequest{
 		AttachStdin: true, AttachStdout: true, AttachStderr: true, Cmd: []string{"/bin/connect", socket},
 	})
 	if err != nil {

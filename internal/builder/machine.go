@@ -111,7 +111,7 @@ func (b *Builder) load(ctx context.Context, eng *engine.Engine) error {
 		return err
 	}
 	defer f.Close()
-	if err := eng.Images.Load(ctx, f, func(jsonstream.Message) {}); err != nil {
+	if err := eng.Images.Load(ctx, f, nil, func(jsonstream.Message) {}); err != nil {
 		return fmt.Errorf("load the builder's image: %w", err)
 	}
 	if _, err := eng.Images.Prune(ctx, nil); err != nil {

@@ -30,6 +30,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/cmd/containerd/server"
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
@@ -84,6 +85,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{}
 	defer func() {
 		if err != nil {
+			if s.lock != nil {
+				stores.Delete(filepath.Clean(cfg.Root))
+			}
 			err = errors.Join(fmt.Errorf("start containerd: %w", err), s.Close())
 		}
 	}()
@@ -120,7 +124,11 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := s.sockets.protect(); err != nil {
 		return nil, err
 	}
-	if s.client, err = dial(s.sockets.grpc); err != nil {
+	blobs, ok := takeStore(cfg.Root)
+	if !ok {
+		return nil, errors.New("its content store was not handed out")
+	}
+	if s.client, err = dial(s.sockets.grpc, blobs); err != nil {
 		return nil, err
 	}
 	return s, makeNamespace(ctx, s.client)
@@ -151,8 +159,11 @@ func setTemp(root string) error {
 	return mount.SetTempMountLocation(dir)
 }
 
-func dial(address string) (*client.Client, error) {
+// dial connects to the services at address, but for blobs, which need no
+// connection.
+func dial(address string, blobs content.Store) (*client.Client, error) {
 	return client.New(address,
+		client.WithServices(client.WithContentStore(blobs)),
 		client.WithDefaultNamespace(Namespace),
 		client.WithDefaultRuntime(shimapi.Runtime),
 		client.WithDefaultPlatform(platforms.Only(snapshot.GuestPlatform())))

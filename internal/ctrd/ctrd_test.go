@@ -40,6 +40,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 
 	"byre.dev/byre/internal/ctrd"
+	"byre.dev/byre/internal/disk"
 	"byre.dev/byre/internal/lockfile"
 )
 
@@ -51,6 +52,9 @@ func config(t testing.TB) ctrd.Config {
 	out, err := exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1", template, "64M").CombinedOutput()
 	if err != nil {
 		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	if err := disk.Create(disk.SeedOf(template), disk.SeedSize); err != nil {
+		t.Fatal(err)
 	}
 	return ctrd.Config{
 		Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"), Template: template,

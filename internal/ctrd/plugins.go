@@ -3,6 +3,8 @@
 package ctrd
 
 import (
+	"time"
+
 	"github.com/containerd/containerd/v2/cmd/containerd/server/config"
 	"github.com/containerd/containerd/v2/version"
 	"github.com/containerd/platforms"
@@ -61,6 +63,7 @@ func required() []string {
 		"io.containerd.grpc.v1.streaming",
 		"io.containerd.grpc.v1.tasks",
 		"io.containerd.grpc.v1.transfer",
+		"io.containerd.internal.v1." + contentPlugin,
 		"io.containerd.metadata.v1.bolt",
 		"io.containerd.mount-manager.v1.bolt",
 		"io.containerd.runtime.v2.task",
@@ -102,9 +105,20 @@ func serverConfig(cfg Config, s sockets) *config.Config {
 		// These two register with process-wide collectors that nobody reads.
 		DisabledPlugins: []string{"io.containerd.metrics.v1.grpc-prometheus", "io.containerd.metrics.v1.grpc-otel"},
 		Plugins:         plugins,
-		Timeouts:        map[string]string{"io.containerd.timeout.metadata.bolt.open": "5s"},
+		Timeouts: map[string]string{
+			"io.containerd.timeout.metadata.bolt.open": "5s",
+			"io.containerd.timeout.shim.load":          shimPatience.String(),
+			"io.containerd.timeout.shim.cleanup":       shimPatience.String(),
+			"io.containerd.timeout.task.state":         shimPatience.String(),
+		},
 	}
 }
+
+// shimPatience is how long a shim may take to answer. containerd takes the
+// machine of one that does not answer in time: its own 2 and 5 s are over on a
+// host where many emulated machines start at once, and would cost containers
+// that run well.
+const shimPatience = time.Minute
 
 // maxUnpacks is how many layers are unpacked at a time. Each takes one core for
 // decompressing and one for the image.

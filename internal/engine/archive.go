@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"byre.dev/byre/internal/engine/image"
 	"byre.dev/byre/internal/engine/task"
 	"byre.dev/byre/internal/shimapi"
 )
@@ -90,8 +91,17 @@ func (e *Engine) WriteArchive(ctx context.Context, ref string, to ArchiveTarget,
 	target := &shimapi.WriteArchiveTarget{
 		ContainerId: c.id, Path: to.Path, NoOverwriteDirNonDir: to.NoOverwriteDirNonDir, CopyUidGid: to.CopyUIDGID,
 	}
+	plain, err := image.Decompress(r)
+	if err != nil {
+		return invalid("read archive: %v", err)
+	}
+	defer func() {
+		if err := plain.Close(); err != nil {
+			c.log.Debug("archive's decompression ended", "err", err)
+		}
+	}()
 	return e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
-		if _, err := shim.ExtractArchive(ctx, target, r); err != nil {
+		if _, err := shim.ExtractArchive(ctx, target, plain); err != nil {
 			return archiveError(err, target.Path, c.id)
 		}
 		e.publish(c, events.ActionExtractToDir, nil)
@@ -139,8 +149,19 @@ func (e *Engine) callShim(ctx context.Context, c *Container, call func(context.C
 // process, for the time of a call. Its network is loopback.
 func (e *Engine) withBorrowed(ctx context.Context, c *Container, call func(context.Context, *shimapi.Client) error) (err error) {
 	r := c.snapshot()
-	r.Group = "" // a machine of its own, whatever it ran in
-	if err := e.createTask(ctx, r, shimapi.Network{Hostname: r.Config.Hostname}, task.Stdio{}); err != nil {
+	// A machine of its own, whatever it ran in.
+	host := *r.Host
+	host.PidMode = ""
+	r.Group, r.Host = "", &host
+	leave, err := e.starts.enter(ctx, c.id)
+	if err != nil {
+		return err
+	}
+	if err = c.touch(); err == nil {
+		err = e.createTask(ctx, r, shimapi.Network{Hostname: r.Config.Hostname}, task.Stdio{})
+	}
+	leave() // the call may take as long as its client does
+	if err != nil {
 		return fmt.Errorf("open file system of container %s: %w", short(c.id), err)
 	}
 	defer func() {

@@ -27,6 +27,9 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]container.Filesyste
 	if err != nil {
 		return nil, err
 	}
+	if c.snapshot().Untouched {
+		return nil, nil
+	}
 	var changes []container.FilesystemChange
 	err = e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
 		stream, err := shim.Changes(ctx, &shimapi.ChangesRequest{ContainerId: c.id})
@@ -117,6 +120,9 @@ func (e *Engine) Commit(ctx context.Context, ref string, req CommitRequest) (id 
 		defer func() { err = errors.Join(err, e.freeze(context.WithoutCancel(ctx), c.id, false)) }()
 	}
 	n.Layer = func(w io.Writer) error {
+		if c.snapshot().Untouched {
+			return nil // no machine is started to find nothing changed
+		}
 		return e.withShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
 			return shim.CopyRoot(ctx, &shimapi.ReadRootRequest{ContainerId: c.id, Changed: true}, w)
 		})

@@ -62,6 +62,9 @@ func wayOut(r Record, leadsOut func(name string) bool) string {
 
 // leadsOut says whether a network has a way out.
 func (e *Engine) leadsOut(name string) bool {
+	if name == enginenet.Host {
+		return true
+	}
 	n, err := e.Networks.Get(name)
 	return err == nil && n.Subnet.IsValid() && !n.Internal
 }
@@ -84,6 +87,11 @@ func (e *Engine) connect(ctx context.Context, r Record) (shimapi.Network, map[st
 		all[name] = a
 	}
 	settings, err := machineNetwork(r, all)
+	if err != nil {
+		return settings, all, err
+	}
+	linked, err := e.linkedHosts(r, true)
+	settings.Hosts = append(settings.Hosts, linked...)
 	return settings, all, err
 }
 
@@ -195,6 +203,11 @@ func (e *Engine) setNetwork(ctx context.Context, c *Container, r Record, all map
 	if err != nil {
 		return err
 	}
+	linked, err := e.linkedHosts(r, false)
+	if err != nil {
+		return err
+	}
+	settings.Hosts = append(settings.Hosts, linked...)
 	b, err := json.Marshal(settings)
 	if err != nil {
 		return fmt.Errorf("encode network: %w", err)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -51,8 +52,38 @@ type Container struct {
 // run is one run of a container, from its start until all of it is cleared
 // away.
 type run struct {
+	// over is closed when the end of its process has been noted.
+	over chan struct{}
 	// cleared is closed when the task, the network and the streams are gone.
 	cleared chan struct{}
+}
+
+func newRun() *run { return &run{over: make(chan struct{}), cleared: make(chan struct{})} }
+
+func (r *run) isOver() bool {
+	select {
+	case <-r.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitOver waits for the end; a negative limit means for ever.
+func (r *run) awaitOver(ctx context.Context, limit time.Duration) bool {
+	var late <-chan time.Time
+	if limit >= 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-r.over:
+		return true
+	case <-late:
+	case <-ctx.Done():
+	}
+	return r.isOver()
 }
 
 func newContainer(dir string, rec Record, log *slog.Logger) *Container {
@@ -105,6 +136,14 @@ func (c *Container) note(change func(*Record)) {
 	if err := c.update(change); err != nil {
 		c.log.Error("container not saved", "err", err)
 	}
+}
+
+// touch notes that the container's root is about to be opened.
+func (c *Container) touch() error {
+	if !c.snapshot().Untouched {
+		return nil
+	}
+	return c.update(func(r *Record) { r.Untouched = false })
 }
 
 func (c *Container) wakeLocked() {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"byre.dev/byre/internal/engine/image"
+	"byre.dev/byre/internal/engine/request"
 	"byre.dev/byre/internal/engine/spec"
 )
 
@@ -59,7 +60,16 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 	c := newContainer(e.path("containers", rec.ID), rec, e.log)
 	e.containers.add(c)
 	e.publish(c, events.ActionCreate, nil)
-	return container.CreateResponse{ID: rec.ID, Warnings: []string{}}, nil
+	return container.CreateResponse{ID: rec.ID, Warnings: warnings(rec)}, nil
+}
+
+// warnings say what of a request has no effect, as dockerd does.
+func warnings(rec Record) []string {
+	list := []string{}
+	if rec.Host.NetworkMode.IsHost() && len(rec.Host.PortBindings) > 0 {
+		list = append(list, "Published ports are discarded when using host network mode")
+	}
+	return list
 }
 
 // namePattern is Docker's rule for names.
@@ -101,8 +111,14 @@ func (e *Engine) imageFor(ctx context.Context, req CreateRequest) (image.Image, 
 
 // complete fills in the record from the request and the image.
 func (e *Engine) complete(rec *Record, req CreateRequest, detail *image.Detail) error {
-	rec.Config = mergeConfig(req.Config, &detail.Config.Config)
-	if req.HostConfig != nil && req.HostConfig.NetworkMode.IsContainer() && rec.Config.Hostname != "" {
+	rec.Config, rec.Untouched = mergeConfig(req.Config, &detail.Config.Config), true
+	if rec.Host = req.HostConfig; rec.Host == nil {
+		rec.Host = &container.HostConfig{}
+	}
+	if err := e.completePid(rec, &req); err != nil {
+		return err
+	}
+	if rec.Host.NetworkMode.IsContainer() && rec.Config.Hostname != "" {
 		return invalid("conflicting options: hostname and the network mode")
 	}
 	if rec.Config.Hostname == "" {
@@ -111,11 +127,6 @@ func (e *Engine) complete(rec *Record, req CreateRequest, detail *image.Detail) 
 	if len(rec.Config.Entrypoint) == 0 && len(rec.Config.Cmd) == 0 {
 		return invalid("no command specified")
 	}
-	host := req.HostConfig
-	if host == nil {
-		host = &container.HostConfig{}
-	}
-	rec.Host = host
 	if err := completeHost(rec); err != nil {
 		return err
 	}
@@ -150,10 +161,17 @@ func (e *Engine) materialize(ctx context.Context, rec *Record, img image.Image, 
 		if err := e.Images.Unpacked(gctx, img, detail); err != nil {
 			return err
 		}
-		return e.tasks.Prepare(gctx, rec.ID, detail.ChainID())
+		size, err := request.StorageSize(rec.Host.StorageOpt)
+		if err != nil {
+			return err
+		}
+		return e.tasks.Prepare(gctx, rec.ID, detail.ChainID(), size)
 	})
 	g.Go(func() error { return e.resolveMounts(rec) })
 	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := e.viewImages(ctx, rec); err != nil {
 		return err
 	}
 	return writeRecord(dir, *rec)

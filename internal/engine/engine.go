@@ -28,6 +28,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/moby/moby/api/types/mount"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"byre.dev/byre/internal/engine/event"
@@ -102,6 +103,8 @@ type Engine struct {
 	tasks      *task.Runner
 	containers *catalog
 	execs      *execTable
+	// starts is passed by whatever starts a machine for a container.
+	starts gate
 
 	// ctx ends when the engine closes; run bounds the goroutines that follow
 	// containers.
@@ -114,7 +117,7 @@ type Engine struct {
 // that run are followed again, those that ended meanwhile get their exit
 // codes. ctx bounds the opening.
 func New(ctx context.Context, cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, log: cfg.Log, born: time.Now(), Events: &event.Broker{}}
+	e := &Engine{cfg: cfg, log: cfg.Log, born: time.Now(), Events: &event.Broker{}, starts: newGate(startsAtOnce())}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -198,6 +201,11 @@ func (e *Engine) imageUses() []image.Use {
 	for _, c := range e.containers.all() {
 		r := c.snapshot()
 		uses = append(uses, image.Use{Container: r.ID, Image: r.Image, Running: r.State.Running})
+		for _, m := range r.Mounts {
+			if m.Type == mount.TypeImage && m.Source != r.Image {
+				uses = append(uses, image.Use{Container: r.ID, Image: m.Source, Running: r.State.Running})
+			}
+		}
 	}
 	return uses
 }

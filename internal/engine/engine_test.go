@@ -4,6 +4,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,6 +56,14 @@ func TestFailedStartsHaveDockersExitCodes(t *testing.T) {
 		if want != 128 && !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: class of %v", text, err)
 		}
+	}
+}
+
+func TestAUserThatTheImageHasNotIsNamedAndNothingElse(t *testing.T) {
+	cause := fmt.Errorf("start exec 1 of container 2: unable to find user x: no matching entries in passwd file: %w", errdefs.ErrInvalidArgument)
+	err, _ := startError(cause, "")
+	if want := "unable to find user x: no matching entries in passwd file"; err.Error() != want || !errdefs.IsInvalidArgument(err) {
+		t.Errorf("%v, want %q, invalid", err, want)
 	}
 }
 

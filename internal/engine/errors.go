@@ -41,6 +41,10 @@ func startError(err error, prefix string) (error, int) {
 	lower := strings.ToLower(text)
 	has := func(s string) bool { return strings.Contains(lower, s) }
 	switch {
+	case errdefs.IsInvalidArgument(err) && strings.Contains(text, "unable to find "):
+		// A user or group that the image has not; the rest is how it came here.
+		text = text[strings.Index(text, "unable to find "):]
+		return invalid("%s", strings.TrimSuffix(text, ": "+errdefs.ErrInvalidArgument.Error())), exitUnknown
 	case errdefs.IsInvalidArgument(err) && !has("runc"), errors.Is(err, usernet.ErrPortInUse):
 		// The request is at fault, or the host: no runtime was asked.
 		return err, exitUnknown

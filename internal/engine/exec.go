@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"byre.dev/byre/internal/engine/spec"
 	"byre.dev/byre/internal/engine/stream"
@@ -100,8 +101,9 @@ func (t *execTable) of(containerID string) []string {
 	return ids
 }
 
-// ExecCreate describes a process to be added to a running container.
-func (e *Engine) ExecCreate(ref string, req container.ExecCreateRequest) (string, error) {
+// ExecCreate describes a process to be added to a running container. A user
+// whom the container has not is an error here already.
+func (e *Engine) ExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error) {
 	c, err := e.containers.get(ref)
 	if err != nil {
 		return "", err
@@ -117,9 +119,49 @@ func (e *Engine) ExecCreate(ref string, req container.ExecCreateRequest) (string
 		return "", err
 	}
 	x := &execution{id: newID(), c: c, req: req, keys: keys, done: make(chan struct{})}
+	if err := e.execUser(ctx, x); err != nil {
+		return "", err
+	}
 	e.execs.add(x)
 	e.publish(c, events.Action(string(events.ActionExecCreate)+": "+strings.Join(req.Cmd, " ")), map[string]string{"execID": x.id})
 	return x.id, nil
+}
+
+// execUser says whether the container has the user of a command. Names are
+// known in the machine alone: it is asked to add the process, which is not
+// started.
+func (e *Engine) execUser(ctx context.Context, x *execution) error {
+	if strings.Trim(x.req.User, "0123456789:") == "" {
+		return nil
+	}
+	process, err := e.execProcess(x, nil)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := e.tasks.AddExec(ctx, x.c.id, x.id, process, task.Stdio{}); err != nil {
+		err, _ = startError(err, "")
+		return err
+	}
+	return e.tasks.DeleteExec(ctx, x.c.id, x.id)
+}
+
+// execProcess is an exec's process as its container's specification has it,
+// with a terminal of that size unless size is nil.
+func (e *Engine) execProcess(x *execution, size *[2]uint) (*specs.Process, error) {
+	r := x.c.snapshot()
+	s, err := spec.Build(e.specInput(r, nil))
+	if err != nil {
+		return nil, err
+	}
+	want := spec.Exec{
+		Args: x.req.Cmd, Env: x.req.Env, User: x.req.User, Dir: x.req.WorkingDir,
+		Terminal: x.req.Tty, Privileged: x.req.Privileged,
+	}
+	if size != nil {
+		want.Size = *size
+	}
+	return spec.ExecProcess(s, r.Host, want), nil
 }
 
 func canExec(c *Container) error {
@@ -192,22 +234,14 @@ func (e *Engine) execBoot(ctx context.Context, x *execution, hub *stream.Hub, si
 			err = e.execFailed(ctx, x, hub, err)
 		}
 	}()
-	r := x.c.snapshot()
-	s, err := spec.Build(e.specInput(r, nil))
+	process, err := e.execProcess(x, size)
 	if err != nil {
 		return err
-	}
-	want := spec.Exec{
-		Args: x.req.Cmd, Env: x.req.Env, User: x.req.User, Dir: x.req.WorkingDir,
-		Terminal: x.req.Tty, Privileged: x.req.Privileged,
-	}
-	if size != nil {
-		want.Size = *size
 	}
 	io := task.Stdio{Terminal: x.req.Tty}
 	io.Stdin, io.Stdout, io.Stderr = hub.Paths()
 	hub.Run()
-	if err := e.tasks.AddExec(ctx, x.c.id, x.id, spec.ExecProcess(s, r.Host, want), io); err != nil {
+	if err := e.tasks.AddExec(ctx, x.c.id, x.id, process, io); err != nil {
 		return err
 	}
 	pid, err := e.tasks.Start(ctx, x.c.id, x.id)

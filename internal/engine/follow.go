@@ -100,18 +100,19 @@ func (e *Engine) ended(c *Container, run *run, exit task.Exit, cause error) {
 		e.publish(c, events.ActionOOM, nil)
 	}
 	c.noteExit(exit, cause, restart)
+	close(run.over)
 	e.publish(c, events.ActionDie, map[string]string{
 		"exitCode": fmt.Sprint(exit.Code), "execDuration": fmt.Sprint(int(time.Since(c.snapshot().State.StartedAt).Seconds())),
 	})
 	c.log.Info("container ended", "exit", exit.Code, "err", cause)
 	// A user's restart waits for the clearing, and may be over right after it.
-	kept := c.kept()
-	e.clear(c, run)
 	r := c.snapshot()
+	doomed := r.Host.AutoRemove && !r.State.Removing && !restart && !c.kept()
+	e.clear(c, run, doomed)
 	switch {
 	case restart:
 		e.restartLater(c, exit)
-	case r.Host.AutoRemove && !r.State.Removing && !kept:
+	case doomed:
 		if err := e.remove(e.ctx, c, RemoveOptions{Volumes: true}); err != nil && !errdefs.IsNotFound(err) && e.ctx.Err() == nil {
 			c.log.Error("container not removed", "err", err)
 		}
@@ -139,15 +140,27 @@ func (c *Container) noteExit(exit task.Exit, cause error, restart bool) {
 	}
 }
 
+// clearTimeout bounds the clearing away after a run, in which the guest writes
+// its disks out.
+const clearTimeout = 2 * time.Minute
+
 // clear removes what a run had: its task with the machine, and its connection.
-func (e *Engine) clear(c *Container, run *run) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), cleanupTimeout)
-	defer cancel()
-	if err := c.lock(ctx); err != nil {
-		c.log.Error("container's task not removed", "err", err)
+// Doomed says that the container is removed next: nobody gets at its files any
+// more, which then need not be written out.
+func (e *Engine) clear(c *Container, run *run, doomed bool) {
+	// However long the one takes that has it: who waits for this run's end waits
+	// for this.
+	if err := c.lock(e.ctx); err != nil {
+		c.log.Warn("container's task not removed: the daemon ends", "err", err)
 		return
 	}
 	defer c.unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), clearTimeout)
+	defer cancel()
+	if doomed && !c.isGone() {
+		c.note(func(r *Record) { r.State.Removing, r.State.RemovingVolumes = true, true })
+		e.forsake(ctx, c)
+	}
 	r := c.snapshot()
 	if err := errors.Join(e.tasks.Delete(ctx, c.id), e.disconnect(ctx, r)); err != nil {
 		c.log.Error("container's task not removed", "err", err)
@@ -165,6 +178,19 @@ func (e *Engine) clear(c *Container, run *run) {
 	close(run.cleared)
 	if err := c.updateLocked(func(*Record) {}); err != nil {
 		c.log.Error("container not saved", "err", err)
+	}
+}
+
+// forsake tells the container's shim that its files are not read again. A shim
+// that does not hear of it, an older one or one whose machine is gone, takes the
+// longer way.
+func (e *Engine) forsake(ctx context.Context, c *Container) {
+	err := e.callShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
+		_, err := shim.Discard(ctx, &shimapi.DiscardRequest{ContainerId: c.id})
+		return err
+	})
+	if err != nil {
+		c.log.Debug("the end of the container's files is not announced", "err", err)
 	}
 }
 

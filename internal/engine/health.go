@@ -106,7 +106,7 @@ func (e *Engine) probe(c *Container, cfg *container.Config) *container.Healthche
 // execOutput runs a command in a container and returns its output, cut short,
 // and its exit code. At the end of ctx the command is killed.
 func (e *Engine) execOutput(ctx context.Context, c *Container, args []string) (string, int, error) {
-	id, err := e.ExecCreate(c.id, container.ExecCreateRequest{Cmd: args, AttachStdout: true, AttachStderr: true})
+	id, err := e.ExecCreate(ctx, c.id, container.ExecCreateRequest{Cmd: args, AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		return "", 0, err
 	}

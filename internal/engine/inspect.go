@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	enginenet "byre.dev/byre/internal/engine/network"
 	"byre.dev/byre/internal/watch"
 )
 
@@ -33,6 +34,10 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (*container
 		HostConfig: r.Host, Config: r.Config, Mounts: mountPoints(r),
 		NetworkSettings: e.networkSettings(r), ImageManifestDescriptor: r.Manifest,
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: snapshotter}}},
+	}
+	if len(r.Links) > 0 {
+		host := *r.Host
+		host.Links, resp.HostConfig = e.shownLinks(r), &host
 	}
 	if r.Host.LogConfig.Type != "json-file" {
 		resp.LogPath = ""
@@ -68,6 +73,8 @@ func mountPoints(r Record) []container.MountPoint {
 		switch m.Type {
 		case mount.TypeVolume:
 			p.Driver = "local"
+		case mount.TypeImage:
+			p.RW = false
 		case mount.TypeBind:
 			p.Propagation = mount.PropagationRPrivate
 		}
@@ -103,6 +110,11 @@ func (e *Engine) endpointSettings(r Record, name string) *network.EndpointSettin
 	}
 	a := r.Connections[name]
 	if a == nil {
+		return ep
+	}
+	if name == enginenet.Host {
+		// The addresses are the host's, as far as anybody is to know.
+		ep.EndpointID = endpointID(r, name)
 		return ep
 	}
 	ep.EndpointID, ep.Gateway, ep.IPAddress, ep.IPPrefixLen = endpointID(r, name), a.Gateway, a.IP, a.Bits

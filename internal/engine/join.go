@@ -3,6 +3,10 @@
 package engine
 
 import (
+	"fmt"
+	"reflect"
+	"strings"
+
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -57,17 +61,96 @@ func (e *Engine) group(r Record) (string, *Container, *run, error) {
 	if target.id == r.ID {
 		return "", nil, nil, invalid("cannot join own network")
 	}
-	joined, err := target.running()
 	t := target.snapshot()
+	if err := e.checkPid(r, machineOf(t)); err != nil {
+		return "", nil, nil, err
+	}
+	joined, err := target.running()
 	switch {
 	case t.State.Restarting:
 		return "", nil, nil, conflict("Container %s is restarting, wait until the container is running", t.ID)
 	case err != nil:
 		return "", nil, nil, errdefs.ErrConflict.WithMessage("cannot join network of a non running container: " + t.ID)
-	case t.Group != "":
-		return t.Group, target, joined, nil
 	}
-	return t.ID, target, joined, nil
+	return machineOf(t), target, joined, nil
+}
+
+// machineOf names the machine of a container that runs.
+func machineOf(r Record) string {
+	if r.Group != "" {
+		return r.Group
+	}
+	return r.ID
+}
+
+// completePid settles whose processes a container shares. They are in that one's
+// machine, so that its network is shared as well: it is the default then.
+func (e *Engine) completePid(rec *Record, req *CreateRequest) error {
+	if !rec.Host.PidMode.IsContainer() {
+		return nil
+	}
+	target, err := e.containers.get(rec.Host.PidMode.Container())
+	if err != nil {
+		// Not found would have the client pull the image.
+		return invalid("cannot join PID namespace: %v", err)
+	}
+	t, mode := target.snapshot(), rec.Host.NetworkMode
+	rec.Host.PidMode = container.PidMode("container:" + t.ID)
+	if mode == "" || mode.IsDefault() {
+		if rec.Config.Hostname != "" {
+			return invalid("conflicting options: hostname and the PID mode %s, with which the network of that container is shared", rec.Host.PidMode)
+		}
+		rec.Host.NetworkMode = container.NetworkMode(rec.Host.PidMode)
+		if saysNothing(req.NetworkingConfig) {
+			req.NetworkingConfig = nil
+		}
+		return nil
+	}
+	if mode.IsContainer() {
+		joined, err := e.containers.get(mode.ConnectedContainer())
+		if err != nil {
+			return invalid("cannot join network: %v", err)
+		}
+		if joined.id == t.ID || joined.id == t.Host.NetworkMode.ConnectedContainer() {
+			return nil
+		}
+	}
+	return invalid("conflicting options: the network mode %s and the PID mode %s: processes are shared in one machine, and so is its network; use --network container:%s",
+		mode, rec.Host.PidMode, strings.TrimPrefix(t.Name, "/"))
+}
+
+// saysNothing says whether a request has nothing to say of networks: clients name
+// the default one all the same.
+func saysNothing(cfg *network.NetworkingConfig) bool {
+	if cfg == nil {
+		return true
+	}
+	for name, ep := range cfg.EndpointsConfig {
+		if name != network.NetworkDefault || ep != nil && !reflect.DeepEqual(*ep, network.EndpointSettings{}) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkPid says whether the container whose processes r shares runs in a
+// machine.
+func (e *Engine) checkPid(r Record, machine string) error {
+	if !r.Host.PidMode.IsContainer() {
+		return nil
+	}
+	target, err := e.containers.get(r.Host.PidMode.Container())
+	if err == nil {
+		_, err = target.running()
+	}
+	if err != nil {
+		// dockerd answers with no kind either.
+		return fmt.Errorf("failed to join PID namespace: %v", err)
+	}
+	if machineOf(target.snapshot()) != machine {
+		return conflict("failed to join PID namespace: container %s is in another machine than the container whose network is joined", target.id)
+	}
+	return nil
 }
 
 // hasJoined says whether containers run that joined a container's network: they

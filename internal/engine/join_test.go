@@ -22,7 +22,7 @@ func joinable(t *testing.T, running bool) (*Engine, *Container) {
 		State: State{Running: running},
 	}, e.log)
 	if running {
-		c.current = &run{cleared: make(chan struct{})}
+		c.current = newRun()
 	}
 	if err := e.containers.reserve("target", c.id); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestJoiningMeansTheMachineOfTheRunThatWasFound(t *testing.T) {
 		t.Errorf("group %s, want that of the run", group)
 	}
 	target.mu.Lock()
-	target.current = &run{cleared: make(chan struct{})}
+	target.current = newRun()
 	target.mu.Unlock()
 	if err := stillJoined(found, joined); !errdefs.IsConflict(err) {
 		t.Errorf("another run: error %v, want a conflict", err)

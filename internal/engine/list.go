@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"byre.dev/byre/internal/engine/filter"
+	enginenet "byre.dev/byre/internal/engine/network"
 )
 
 // ListOptions select containers.
@@ -41,6 +42,7 @@ func (e *Engine) List(ctx context.Context, opts ListOptions) ([]container.Summar
 		records = append(records, c.snapshot())
 	}
 	byCreation(records)
+	linked := linkNames(records)
 	list := []container.Summary{}
 	for _, r := range records {
 		if opts.Limit > 0 && len(list) == opts.Limit {
@@ -51,6 +53,7 @@ func (e *Engine) List(ctx context.Context, opts ListOptions) ([]container.Summar
 			continue
 		}
 		s := e.summary(r)
+		s.Names = append(s.Names, linked[r.ID]...)
 		if opts.Size {
 			s.SizeRw, s.SizeRootFs = e.sizes(ctx, r)
 		}
@@ -213,6 +216,10 @@ func (e *Engine) NetworkContainers(name string) map[string]network.EndpointResou
 		r := c.snapshot()
 		a := r.Connections[name]
 		if a == nil {
+			continue
+		}
+		if name == enginenet.Host {
+			list[r.ID] = network.EndpointResource{Name: r.Name, EndpointID: endpointID(r, name)}
 			continue
 		}
 		res := network.EndpointResource{Name: r.Name, EndpointID: endpointID(r, name)}

@@ -124,6 +124,10 @@ func (e *Engine) mountsFrom(from string) ([]Mount, error) {
 		if m.Type == mount.TypeTmpfs {
 			continue
 		}
+		if m.Type == mount.TypeImage {
+			// The container's view of it is its own.
+			m.Name = m.Source
+		}
 		m.ReadOnly = m.ReadOnly || mode == "ro"
 		// The volume goes with the container that it was made for.
 		m.Anonymous = false
@@ -235,10 +239,10 @@ func (m *Mount) setOwner(option string) (bool, error) {
 // settings are what the shim is told about the mount, nil if nothing. Fill
 // says that the mount is a volume to be filled.
 func (m *Mount) settings(fill bool) *shimapi.Mount {
-	if m.UID == nil && !m.Consistent && !fill && !m.Disk && !m.Socket {
+	if m.UID == nil && !m.Consistent && !fill && !m.Disk && !m.Socket && m.Subpath == "" {
 		return nil
 	}
-	s := &shimapi.Mount{UID: m.UID, GID: m.GID, Fill: fill, Disk: m.Disk, Socket: m.Socket}
+	s := &shimapi.Mount{UID: m.UID, GID: m.GID, Fill: fill, Disk: m.Disk, Socket: m.Socket, Subpath: m.Subpath}
 	if s.GID == nil {
 		s.GID = m.UID
 	}
@@ -254,7 +258,7 @@ func isFile(p string) bool {
 }
 
 // resolveMount reads --mount.
-func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
+func (e *Engine) resolveMount(m mount.Mount) (_ Mount, err error) {
 	r := Mount{Type: m.Type, Destination: path.Clean(m.Target), ReadOnly: m.ReadOnly}
 	switch m.Consistency {
 	case "", mount.ConsistencyDefault, mount.ConsistencyCached, mount.ConsistencyDelegated:
@@ -277,13 +281,18 @@ func (e *Engine) resolveMount(m mount.Mount) (Mount, error) {
 		var labels, options map[string]string
 		if o := m.VolumeOptions; o != nil {
 			labels, r.NoCopy = o.Labels, o.NoCopy
+			if r.Subpath, err = subpath(m.Type, o.Subpath); err != nil {
+				return r, err
+			}
 			if o.DriverConfig != nil {
 				options = o.DriverConfig.Options
 			}
 		}
 		v, err := e.volumeMount(m.Source, r.Destination, labels, options)
-		v.ReadOnly, v.Consistent, v.NoCopy = m.ReadOnly, r.Consistent, r.NoCopy
+		v.ReadOnly, v.Consistent, v.NoCopy, v.Subpath = m.ReadOnly, r.Consistent, r.NoCopy, r.Subpath
 		return v, err
+	case mount.TypeImage:
+		return imageMount(r, m)
 	}
 	return tmpfsMount(r, m)
 }

@@ -23,13 +23,16 @@ import (
 // completeNetwork says which network a container is on.
 func (e *Engine) completeNetwork(rec *Record, cfg *network.NetworkingConfig) error {
 	if rec.Host.NetworkMode.IsContainer() {
+		if err := e.completeLinks(rec); err != nil {
+			return err
+		}
 		return e.completeJoin(rec, cfg)
 	}
 	mode := string(rec.Host.NetworkMode)
 	if rec.Config.NetworkDisabled {
 		mode = enginenet.None
 	}
-	n, err := e.Networks.Get(mode)
+	n, err := e.networkToBe(mode)
 	if err != nil {
 		return err
 	}
@@ -42,7 +45,20 @@ func (e *Engine) completeNetwork(rec *Record, cfg *network.NetworkingConfig) err
 	if _, ok := rec.Networks[rec.Network]; !ok {
 		rec.Networks[rec.Network] = nil
 	}
+	if err := e.completeLinks(rec); err != nil {
+		return err
+	}
 	return e.checkNetworks(rec)
+}
+
+// networkToBe finds a network; one that is not there may be made before the
+// container starts, as with dockerd: until then its name is all that is known.
+func (e *Engine) networkToBe(ref string) (enginenet.Network, error) {
+	n, err := e.Networks.Get(ref)
+	if errdefs.IsNotFound(err) && ref != "" {
+		return enginenet.Network{Name: ref}, nil
+	}
+	return n, err
 }
 
 // chooseEndpoints takes from a request the settings for the container's
@@ -53,7 +69,7 @@ func (e *Engine) chooseEndpoints(rec *Record, all map[string]*network.EndpointSe
 		if ref == network.NetworkDefault {
 			ref = enginenet.Bridge
 		}
-		n, err := e.Networks.Get(ref)
+		n, err := e.networkToBe(ref)
 		if err != nil {
 			return err
 		}
@@ -76,9 +92,15 @@ func (e *Engine) checkNetworks(rec *Record) error {
 	if _, none := rec.Networks[enginenet.None]; none && len(rec.Networks) > 1 {
 		return invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
+	if _, host := rec.Networks[enginenet.Host]; host && len(rec.Networks) > 1 {
+		return invalid("container cannot be connected to multiple networks with one of the networks in host mode")
+	}
 	internal := ""
 	for name, ep := range rec.Networks {
 		n, err := e.Networks.Get(name)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -210,6 +232,9 @@ func portMappings(r *Record) ([]usernet.PortMapping, error) {
 	if isolated(*r) {
 		return nil, nil
 	}
+	if r.Host.NetworkMode.IsHost() {
+		return hostModePorts(r)
+	}
 	wanted := maps.Clone(r.Host.PortBindings)
 	if r.Host.PublishAllPorts {
 		if wanted == nil {
@@ -239,6 +264,21 @@ func portMappings(r *Record) ([]usernet.PortMapping, error) {
 			}
 			mappings = append(mappings, m)
 		}
+	}
+	return mappings, nil
+}
+
+// hostModePorts are the ports of a container on the network host: each that it
+// exposes is the host's port of that number, as where the two are one machine.
+// Nothing else is published.
+func hostModePorts(r *Record) ([]usernet.PortMapping, error) {
+	ports := slices.SortedFunc(maps.Keys(r.Config.ExposedPorts), comparePorts)
+	var mappings []usernet.PortMapping
+	for _, p := range ports {
+		if p.Proto() != network.TCP && p.Proto() != network.UDP {
+			return nil, invalid("byre does not support ExposedPorts %s on the network host: give tcp or udp", p)
+		}
+		mappings = append(mappings, usernet.PortMapping{Proto: string(p.Proto()), GuestPort: p.Num(), HostPort: p.Num()})
 	}
 	return mappings, nil
 }
@@ -302,6 +342,9 @@ func (e *Engine) reconcileNetworks(ctx context.Context) error {
 		connected[r.ID] = map[string]bool{}
 		for name := range r.Networks {
 			connected[r.ID][name] = true
+			if name == enginenet.Host {
+				connected[r.ID][enginenet.Bridge] = true
+			}
 		}
 	}
 	err := e.Networks.Reconcile(ctx, func(name, id string) bool { return connected[id][name] })

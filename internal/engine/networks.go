@@ -30,7 +30,10 @@ func (e *Engine) CreateNetwork(req network.CreateRequest) (enginenet.Network, er
 			return n, invalid("byre does not support IPAM.Config: a network has one subnet, %d were given", len(req.IPAM.Config))
 		}
 		for _, c := range req.IPAM.Config {
-			n.Subnet, n.Gateway = c.Subnet, c.Gateway
+			n.Subnet, n.Range, n.Gateway = c.Subnet, c.IPRange, c.Gateway
+			if c.IPRange.IsValid() && !c.Subnet.IsValid() {
+				return n, invalid("IP range %s was given without the subnet that it is in", c.IPRange)
+			}
 			if c.Gateway.IsValid() && !c.Subnet.IsValid() {
 				return n, invalid("gateway %s was given without the subnet that it is in", c.Gateway)
 			}
@@ -103,7 +106,10 @@ func (e *Engine) ConnectNetwork(ctx context.Context, ref, containerRef string, e
 		if _, on := r.Networks[n.Name]; on {
 			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("endpoint with name %s already exists in network %s", r.Name, n.Name))
 		}
-		if r.Host.NetworkMode.IsContainer() {
+		if n.Name == enginenet.Host {
+			return invalid("cannot connect container to host network - container must be created in host network mode")
+		}
+		if r.Host.NetworkMode.IsContainer() || r.Host.NetworkMode.IsHost() {
 			return invalid("container sharing network namespace with another container or host cannot be connected to any other network")
 		}
 		r.Networks = maps.Clone(r.Networks)
@@ -129,6 +135,9 @@ func (e *Engine) ConnectNetwork(ctx context.Context, ref, containerRef string, e
 // DisconnectNetwork takes a container off a network, running or not.
 func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string) error {
 	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
+		if n.Name == enginenet.Host {
+			return invalid("container cannot be disconnected from host network or connected to host network")
+		}
 		if _, on := r.Networks[n.Name]; !on {
 			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("container %s is not connected to network %s", r.ID, n.Name))
 		}

@@ -30,6 +30,8 @@ type Record struct {
 	Network string
 	// Networks are those that it is on, by name, and what was asked for there.
 	Networks map[string]*network.EndpointSettings
+	// Links are its links to others on the bridge.
+	Links []Linked `json:",omitempty"`
 	// Image is the ID of its image; Manifest the manifest in use.
 	Image    string
 	Manifest *ocispec.Descriptor `json:",omitempty"`
@@ -41,6 +43,8 @@ type Record struct {
 	Restarts int
 	// Stopped says that a user stopped it: policies heed it.
 	Stopped bool `json:",omitempty"`
+	// Untouched says that nothing has had its root open yet: it is the image's.
+	Untouched bool `json:",omitempty"`
 	// Group names the machine of the current run, where it is not the
 	// container's own: that of the container whose network it joined, or a new
 	// one while others still run in its old one.
@@ -53,8 +57,10 @@ type Record struct {
 // State is what a container does at present.
 type State struct {
 	Running, Paused, Restarting, Dead, OOMKilled bool
-	// Removing is true once removal has begun.
-	Removing bool
+	// Removing is true once removal has begun; RemovingVolumes says that the
+	// anonymous volumes go with the container.
+	Removing        bool
+	RemovingVolumes bool `json:",omitempty"`
 	// PID is the first process's, in the guest.
 	PID int
 	// ExitCode and Error say how the last run ended.
@@ -86,12 +92,16 @@ func (s State) Status() container.ContainerState {
 
 // Mount is one resolved mount of a container.
 type Mount struct {
-	// Type is bind, volume or tmpfs.
+	// Type is bind, volume, tmpfs or image.
 	Type mount.Type
-	// Name is a volume's.
+	// Name is a volume's, or an image's as the user wrote it.
 	Name string `json:",omitempty"`
-	// Source is a path on the host, empty for a tmpfs.
+	// Source is a path on the host, or an image's ID; empty for a tmpfs.
 	Source string `json:",omitempty"`
+	// View numbers the read-only snapshot of an image among the container's.
+	View int `json:",omitempty"`
+	// Subpath is what is mounted of a volume or image, empty for all of it.
+	Subpath string `json:",omitempty"`
 	// Destination is the path in the container.
 	Destination string
 	// Mode is what the user wrote behind the second colon.

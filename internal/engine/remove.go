@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -49,20 +50,18 @@ func (e *Engine) remove(ctx context.Context, c *Container, opts RemoveOptions) e
 // killForRemoval ends a container whatever it does. One whose task does not
 // answer loses its machine.
 func (e *Engine) killForRemoval(ctx context.Context, c *Container) error {
-	c.note(func(r *Record) { r.Stopped = true })
-	c.cancelRestart()
-	run, err := c.running()
+	run, err := c.lastRun(ctx)
 	if err != nil {
-		return nil
+		return ctx.Err()
 	}
-	exits := c.exitCount()
-	if err := e.signal(ctx, c, sigKill); err != nil {
+	if err := e.signalRun(ctx, c, run, sigKill); err != nil {
 		return fmt.Errorf("could not kill container: %w", err)
 	}
-	if !c.awaitExits(ctx, exits, killPatience) {
+	if !run.awaitOver(ctx, killPatience) {
 		return fmt.Errorf("container %s did not end within %s after SIGKILL", short(c.id), killPatience)
 	}
 	<-run.cleared
+	c.cancelRestart()
 	return nil
 }
 
@@ -78,17 +77,14 @@ func (e *Engine) removeLocked(ctx context.Context, c *Container, opts RemoveOpti
 		state := r.State.Status()
 		return conflict("cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+r.Name, state)
 	}
-	c.note(func(r *Record) { r.State.Removing = true })
-	if err := e.discard(ctx, c, r); err != nil {
+	c.note(func(r *Record) { r.State.Removing, r.State.RemovingVolumes = true, opts.Volumes })
+	if err := e.discard(ctx, c, r, opts.Volumes); err != nil {
 		c.note(func(r *Record) { r.State.Removing, r.State.Dead, r.State.Error = false, true, err.Error() })
 		return fmt.Errorf("cannot remove container %q: %w", "/"+r.Name, err)
 	}
 	e.containers.remove(r.ID)
 	e.containers.release(r.Name, r.ID)
 	e.publish(c, events.ActionDestroy, nil)
-	if opts.Volumes {
-		e.removeAnonymous(r)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
@@ -96,14 +92,17 @@ func (e *Engine) removeLocked(ctx context.Context, c *Container, opts RemoveOpti
 	return nil
 }
 
-// discard deletes what a container has on disk, its record last of all: what a
-// kill leaves half removed is removed at the next start.
-func (e *Engine) discard(ctx context.Context, c *Container, r Record) error {
-	return errors.Join(
-		c.closeStreams(),
-		e.tasks.Discard(ctx, r.ID),
-		os.RemoveAll(c.dir),
-	)
+// discard deletes what a container has on disk, its record last of all and only
+// when the rest is gone: what a kill leaves half removed is removed at the next
+// start.
+func (e *Engine) discard(ctx context.Context, c *Container, r Record, volumes bool) error {
+	if err := errors.Join(c.closeStreams(), e.tasks.Discard(ctx, r.ID)); err != nil {
+		return err
+	}
+	if volumes {
+		e.removeAnonymous(r)
+	}
+	return os.RemoveAll(c.dir)
 }
 
 func (c *Container) isGone() bool {
@@ -116,7 +115,8 @@ func (c *Container) isGone() bool {
 // one uses them.
 func (e *Engine) removeAnonymous(r Record) {
 	for _, m := range r.Mounts {
-		if m.Type != mount.TypeVolume || !m.Anonymous || len(e.volumeUsers(m.Name)) > 0 {
+		users := slices.DeleteFunc(e.volumeUsers(m.Name), func(id string) bool { return id == r.ID })
+		if m.Type != mount.TypeVolume || !m.Anonymous || len(users) > 0 {
 			continue
 		}
 		if err := e.Volumes.Remove(m.Name); err != nil && !errdefs.IsNotFound(err) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"byre.dev/byre/internal/engine/spec"
 )
@@ -78,7 +79,13 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 		host.RestartPolicy = req.RestartPolicy
 	}
 	if r.State.Running {
-		if err := e.tasks.Update(context.WithoutCancel(ctx), c.id, spec.Resources(&host.Resources)); err != nil {
+		limits := spec.Resources(&host.Resources)
+		if p := req.PidsLimit; p != nil && *p <= 0 {
+			// What is left out of an update stays; this is to go.
+			none := int64(-1)
+			limits.Pids = &specs.LinuxPids{Limit: &none}
+		}
+		if err := e.tasks.Update(context.WithoutCancel(ctx), c.id, limits); err != nil {
 			return resp, err
 		}
 	}
@@ -105,6 +112,7 @@ func mergeResources(have *container.Resources, want container.Resources) {
 		have.CpusetMems = want.CpusetMems
 	}
 	if want.PidsLimit != nil {
-		have.PidsLimit = want.PidsLimit
+		limit := max(0, *want.PidsLimit)
+		have.PidsLimit = &limit
 	}
 }

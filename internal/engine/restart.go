@@ -55,6 +55,7 @@ func (e *Engine) restartLater(c *Container, exit task.Exit) {
 	case <-e.ctx.Done():
 		return
 	case <-stop:
+		c.cancelRestart()
 		return
 	case <-time.After(delay):
 	}
@@ -64,6 +65,7 @@ func (e *Engine) restartLater(c *Container, exit task.Exit) {
 	defer c.unlock()
 	r := c.snapshot()
 	if !r.State.Restarting || r.Stopped || r.State.Removing {
+		c.cancelRestart() // nobody else does who found it still being cleared away
 		return
 	}
 	c.note(func(r *Record) { r.Restarts++ })
@@ -78,6 +80,9 @@ func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) erro
 	if err != nil {
 		return err
 	}
+	// What a client asked for is done, whether the client waits or not: stopped
+	// and never started would be worse than either.
+	ctx = context.WithoutCancel(ctx)
 	// With --rm the stop must not take the container away.
 	c.setKeep(true)
 	defer c.setKeep(false)

@@ -49,7 +49,15 @@ func (e *Engine) restore(ctx context.Context) error {
 		wg.Go(func() { e.restoreOne(ctx, c) })
 	}
 	wg.Wait()
-	return e.reconcileNetworks(ctx)
+	if err := e.reconcileNetworks(ctx); err != nil {
+		return err
+	}
+	// Not before: the endpoints of one that starts are not to be taken for left
+	// overs.
+	for _, c := range e.containers.all() {
+		e.startByPolicy(c)
+	}
+	return nil
 }
 
 // dropHalfMade removes what a kill during a creation or a removal left.
@@ -62,11 +70,9 @@ func (e *Engine) dropHalfMade(ctx context.Context, id, dir string) {
 func (e *Engine) restoreOne(ctx context.Context, c *Container) {
 	r := c.snapshot()
 	if r.State.Removing {
-		c.note(func(r *Record) { r.State.Removing, r.State.Running = false, false })
+		c.note(func(r *Record) { r.State.Removing, r.State.Running, r.State.Paused = false, false, false })
 		e.tasks.Clean(ctx, c.id)
-		if err := e.remove(ctx, c, RemoveOptions{}); err != nil {
-			c.log.Error("container not removed", "err", err)
-		}
+		e.removeRestored(ctx, c, RemoveOptions{Volumes: r.State.RemovingVolumes})
 		return
 	}
 	st, err := e.tasks.Status(ctx, c.id)
@@ -75,19 +81,28 @@ func (e *Engine) restoreOne(ctx context.Context, c *Container) {
 		e.reattach(c, st)
 	case r.State.Running:
 		e.tasks.Clean(ctx, c.id)
-		e.lost(c, err)
+		e.lost(ctx, c, err)
 	default:
-		// A kill between the creation of a task and its start leaves one.
-		if !errdefs.IsNotFound(err) {
-			e.tasks.Clean(ctx, c.id)
+		// A kill between the creation of a task and its start, or between the
+		// end of a run and its clearing away, leaves one, or its description.
+		e.tasks.Clean(ctx, c.id)
+		if r.Host.AutoRemove {
+			e.removeRestored(ctx, c, RemoveOptions{Volumes: true})
 		}
-		e.startByPolicy(c)
+	}
+}
+
+// removeRestored removes a container whose removal was under way, or was to
+// follow its end, when the daemon before was killed.
+func (e *Engine) removeRestored(ctx context.Context, c *Container, opts RemoveOptions) {
+	if err := e.remove(ctx, c, opts); err != nil {
+		c.log.Error("container not removed", "err", err)
 	}
 }
 
 // reattach follows a container that ran on while there was no daemon.
 func (e *Engine) reattach(c *Container, st task.Status) {
-	run := &run{cleared: make(chan struct{})}
+	run := newRun()
 	c.mu.Lock()
 	c.current = run
 	cfg, err := c.streamConfigLocked()
@@ -110,7 +125,7 @@ func (e *Engine) reattach(c *Container, st task.Status) {
 }
 
 // lost notes that a container's machine went while nobody looked.
-func (e *Engine) lost(c *Container, cause error) {
+func (e *Engine) lost(ctx context.Context, c *Container, cause error) {
 	restarting := c.snapshot().State.Restarting
 	c.note(func(r *Record) {
 		r.State.Running, r.State.Restarting, r.State.Paused, r.State.PID = false, false, false, 0
@@ -123,20 +138,18 @@ func (e *Engine) lost(c *Container, cause error) {
 		}
 		r.Connections = nil
 	})
-	r := c.snapshot()
-	if r.Host.AutoRemove {
-		if err := e.remove(e.ctx, c, RemoveOptions{Volumes: true}); err != nil {
-			c.log.Error("container not removed", "err", err)
-		}
-		return
+	if c.snapshot().Host.AutoRemove {
+		e.removeRestored(ctx, c, RemoveOptions{Volumes: true})
 	}
-	e.startByPolicy(c)
 }
 
 // startByPolicy starts a container whose policy says so after the daemon's
 // start, in a goroutine of the engine's.
 func (e *Engine) startByPolicy(c *Container) {
 	r := c.snapshot()
+	if r.State.Running {
+		return
+	}
 	p := r.Host.RestartPolicy
 	always := p.Name == container.RestartPolicyAlways && !r.State.StartedAt.IsZero()
 	others := !r.Stopped && !r.State.StartedAt.IsZero() && policyRestarts(p, r.State.ExitCode, r.Restarts)

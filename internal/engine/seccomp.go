@@ -10,9 +10,9 @@ import (
 )
 
 // defaultSeccomp is containerd's default filter, less the ABI x32, which the
-// guest's kernel does not have: runc makes the filter anew for each container,
-// and the rules of one ABI are a third of that work. Hosts other than Linux do
-// not carry the filter: there the machine alone is the boundary.
+// guest's kernel does not have and which would be a third of the filter. The
+// guest's runc is built with what this makes for a usual container. Hosts other
+// than Linux do not carry the filter: there the machine alone is the boundary.
 func defaultSeccomp(s *specs.Spec) *specs.LinuxSeccomp {
 	profile := seccomp.DefaultProfile(s)
 	if profile == nil || len(profile.Syscalls) == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 
@@ -52,6 +53,11 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 
 // startLocked starts a container whose op is held.
 func (e *Engine) startLocked(ctx context.Context, c *Container) error {
+	leave, err := e.starts.enter(ctx, c.id)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if e.cfg.Starting != nil {
 		defer e.cfg.Starting()()
 	}
@@ -62,7 +68,7 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 	if err != nil {
 		return e.startFailed(ctx, c, err)
 	}
-	run := &run{cleared: make(chan struct{})}
+	run := newRun()
 	c.mu.Lock()
 	c.current = run
 	err = c.updateLocked(func(r *Record) {
@@ -79,6 +85,7 @@ func (e *Engine) startLocked(ctx context.Context, c *Container) error {
 	}
 	e.follow(c, run)
 	e.watchHealth(c, run)
+	e.relink(c.id)
 	for _, name := range slices.Sorted(maps.Keys(attached)) {
 		e.publishNetwork(events.ActionConnect, name, c.id)
 	}
@@ -111,6 +118,9 @@ func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached 
 	io.Stdin, io.Stdout, io.Stderr = hub.Paths()
 	hub.Run()
 	t.mark("spec")
+	if err = c.touch(); err != nil {
+		return nil, 0, err
+	}
 	if err = e.createTask(ctx, r, settings, io); err != nil {
 		return nil, 0, err
 	}
@@ -177,6 +187,20 @@ func (e *Engine) specInput(r Record, fill map[string]bool) spec.Container {
 		})
 	}
 	return in
+}
+
+// withImages adds to a specification's input the disks of the images that the
+// container mounts.
+func (e *Engine) withImages(ctx context.Context, in *spec.Container, r Record) (err error) {
+	for i, m := range r.Mounts {
+		if m.Type != mount.TypeImage {
+			continue
+		}
+		if in.Mounts[i].Settings, err = e.imageLayers(ctx, r.ID, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Rehearsal is the specification of a container as byre run makes it, with no

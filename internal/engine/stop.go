@@ -50,27 +50,25 @@ func (e *Engine) stop(ctx context.Context, c *Container, opts StopOptions, resta
 	if err != nil {
 		return err
 	}
-	c.note(func(r *Record) { r.Stopped = true })
-	c.cancelRestart()
-	run, err := c.running()
+	run, err := c.lastRun(ctx)
 	if err != nil {
-		return nil
+		return ctx.Err()
 	}
 	// What a client asked for is done, whether the client waits or not.
 	ctx = context.WithoutCancel(ctx)
-	exits := c.exitCount()
-	if err := e.signal(ctx, c, sig); err != nil {
+	if err := e.signalRun(ctx, c, run, sig); err != nil {
 		return err
 	}
-	if !c.awaitExits(ctx, exits, stopTimeout(r, opts)) {
-		if err := e.signal(ctx, c, sigKill); err != nil {
+	if !run.awaitOver(ctx, stopTimeout(r, opts)) {
+		if err := e.signalRun(ctx, c, run, sigKill); err != nil {
 			return err
 		}
-		if !c.awaitExits(ctx, exits, killPatience) {
+		if !run.awaitOver(ctx, killPatience) {
 			return fmt.Errorf("container %s did not end within %s after SIGKILL: remove it with force", short(c.id), killPatience)
 		}
 	}
 	<-run.cleared
+	c.cancelRestart() // the end may have been noted before it was to be the last
 	if !restarting {
 		e.publish(c, events.ActionStop, nil)
 	}
@@ -106,6 +104,23 @@ func (e *Engine) signal(ctx context.Context, c *Container, sig syscall.Signal) e
 	return nil
 }
 
+// noteTime bounds how much later the end of a process is noted than its shim
+// stops to answer.
+const noteTime = 10 * time.Second
+
+// signalRun signals the process of a run. One whose run is over, or is just
+// ending with its shim, needs none.
+func (e *Engine) signalRun(ctx context.Context, c *Container, run *run, sig syscall.Signal) error {
+	if run.isOver() {
+		return nil
+	}
+	err := e.signal(ctx, c, sig)
+	if err != nil && run.awaitOver(ctx, noteTime) {
+		return nil
+	}
+	return err
+}
+
 // Kill sends a signal to a container; SIGKILL when the signal is empty. With
 // SIGKILL it waits for the end.
 func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
@@ -118,13 +133,12 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		return err
 	}
 	r := c.snapshot()
+	var run *run
 	if r.State.Restarting {
-		c.note(func(r *Record) { r.Stopped = true })
-		c.cancelRestart()
-		return nil
-	}
-	run, err := c.running()
-	if err != nil {
+		if run, err = c.lastRun(ctx); err != nil {
+			return ctx.Err()
+		}
+	} else if run, err = c.running(); err != nil {
 		return err
 	}
 	stopSignal, err := parseSignal(r.Config.StopSignal, sigTerm)
@@ -135,19 +149,37 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 		c.note(func(r *Record) { r.Stopped = true })
 	}
 	ctx = context.WithoutCancel(ctx)
-	exits := c.exitCount()
-	if err := e.signal(ctx, c, sig); err != nil {
+	if err := e.signalRun(ctx, c, run, sig); err != nil {
 		return err
 	}
 	e.publish(c, events.ActionKill, map[string]string{"signal": fmt.Sprint(int(sig))})
 	if sig != sigKill {
 		return nil
 	}
-	if !c.awaitExits(ctx, exits, killPatience) {
+	if !run.awaitOver(ctx, killPatience) {
 		return fmt.Errorf("container %s did not end within %s after SIGKILL: remove it with force", short(c.id), killPatience)
 	}
 	<-run.cleared
 	return nil
+}
+
+// lastRun has the container's policy start it no more, and returns its run, which
+// may be one that was being started: that is waited for.
+func (c *Container) lastRun(ctx context.Context) (*run, error) {
+	c.note(func(r *Record) { r.Stopped = true })
+	c.cancelRestart()
+	if run, err := c.running(); err == nil {
+		return run, nil
+	}
+	if err := c.lock(ctx); err != nil {
+		return nil, err
+	}
+	c.unlock()
+	run, err := c.running()
+	if err == nil {
+		c.note(func(r *Record) { r.Stopped = true }) // the start has said otherwise
+	}
+	return run, err
 }
 
 // cancelRestart makes a container that waits for its restart a stopped one.

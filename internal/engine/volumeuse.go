@@ -36,6 +36,9 @@ func (e *Engine) createTask(ctx context.Context, r Record, net shimapi.Network, 
 	}
 	in := e.specInput(r, fill)
 	in.Network = net
+	if err := e.withImages(ctx, &in, r); err != nil {
+		return err
+	}
 	s, err := spec.Build(in)
 	if err != nil {
 		return err
@@ -60,7 +63,19 @@ func (e *Engine) takeVolumes(r Record) (fill map[string]bool, fills []*volume.Fi
 				return nil, fills, err
 			}
 			fill[m.Destination] = !m.NoCopy
-		case !m.NoCopy && !begun[m.Name]:
+		case begun[m.Name]:
+			fill[m.Destination] = m.Subpath != "" && !m.NoCopy
+		case m.Subpath != "" || m.NoCopy:
+			v, err := e.Volumes.Get(m.Name)
+			if err != nil {
+				return nil, fills, err
+			}
+			if err := e.Volumes.Settle(v, e.volumeRuns(m.Name)); err != nil {
+				return nil, fills, err
+			}
+			// The guest sees whether there is something.
+			fill[m.Destination] = m.Subpath != "" && !m.NoCopy
+		default:
 			begun[m.Name] = true
 			v, err := e.Volumes.Get(m.Name)
 			if err != nil {

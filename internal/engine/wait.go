@@ -4,7 +4,6 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 )
@@ -67,30 +66,4 @@ func (c *Container) exitCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.exits
-}
-
-// awaitExits waits until more runs have ended than before; a negative limit
-// means for ever.
-func (c *Container) awaitExits(ctx context.Context, before int, limit time.Duration) bool {
-	var late <-chan time.Time
-	if limit >= 0 {
-		t := time.NewTimer(limit)
-		defer t.Stop()
-		late = t.C
-	}
-	for {
-		c.mu.Lock()
-		changed, exits := c.changed, c.exits
-		c.mu.Unlock()
-		if exits > before {
-			return true
-		}
-		select {
-		case <-late:
-			return false
-		case <-ctx.Done():
-			return false
-		case <-changed:
-		}
-	}
 }

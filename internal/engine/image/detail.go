@@ -37,46 +37,44 @@ func (d *Detail) ChainID() string { return identity.ChainID(d.Config.RootFS.Diff
 // maxDetails bounds what is remembered.
 const maxDetails = 512
 
-// Detail reads what platform uses of an image; nil means the engine's own.
+// Detail reads what platform uses of an image; nil means the engine's own. An
+// image that is one manifest is returned whatever it is for.
 func (s *Store) Detail(ctx context.Context, target ocispec.Descriptor, platform *ocispec.Platform) (*Detail, error) {
-	matcher, key := s.matcher, target.Digest.String()
+	matcher := s.matcher
 	if platform != nil {
 		matcher = platforms.Only(*platform)
-		key += " " + platforms.Format(*platform)
 	}
-	s.mu.Lock()
-	known := s.details[key]
-	s.mu.Unlock()
-	if known != nil {
-		return known, nil
-	}
-	d, err := s.readDetail(ctx, target, matcher)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.details) >= maxDetails {
-		clear(s.details)
-	}
-	s.details[key] = d
-	return d, nil
-}
-
-func (s *Store) readDetail(ctx context.Context, target ocispec.Descriptor, matcher platforms.MatchComparer) (*Detail, error) {
 	desc, err := s.manifestFor(ctx, target, matcher)
 	if err != nil {
 		return nil, err
 	}
-	d := &Detail{Manifest: desc}
+	return s.detailOf(ctx, desc)
+}
+
+// detailOf reads a manifest and its configuration, or remembers them: content
+// never changes under its digest.
+func (s *Store) detailOf(ctx context.Context, manifest ocispec.Descriptor) (*Detail, error) {
+	s.mu.Lock()
+	known := s.details[manifest.Digest]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	d := &Detail{Manifest: manifest}
 	var m ocispec.Manifest
-	if err := s.readJSON(ctx, desc, &m); err != nil {
+	if err := s.readJSON(ctx, manifest, &m); err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	d.Layers, d.ConfigSize = m.Layers, m.Config.Size
 	if err := s.readJSON(ctx, m.Config, &d.Config); err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.details) >= maxDetails {
+		clear(s.details)
+	}
+	s.details[manifest.Digest] = d
 	return d, nil
 }
 
@@ -85,9 +83,9 @@ func (s *Store) manifestFor(ctx context.Context, target ocispec.Descriptor, matc
 	if images.IsManifestType(target.MediaType) {
 		return target, nil
 	}
-	var index ocispec.Index
-	if err := s.readJSON(ctx, target, &index); err != nil {
-		return target, fmt.Errorf("read index: %w", err)
+	index, err := s.readIndex(ctx, target)
+	if err != nil {
+		return target, err
 	}
 	var best *ocispec.Descriptor
 	for _, m := range index.Manifests {
@@ -105,6 +103,14 @@ func (s *Store) manifestFor(ctx context.Context, target ocispec.Descriptor, matc
 		return target, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("image with reference %s was found but does not provide the specified platform", target.Digest))
 	}
 	return *best, nil
+}
+
+func (s *Store) readIndex(ctx context.Context, target ocispec.Descriptor) (ocispec.Index, error) {
+	var index ocispec.Index
+	if err := s.readJSON(ctx, target, &index); err != nil {
+		return index, fmt.Errorf("read index: %w", err)
+	}
+	return index, nil
 }
 
 func isAttestation(m ocispec.Descriptor) bool {
@@ -171,7 +177,7 @@ func (s *Store) layerSize(ctx context.Context, diffIDs []digest.Digest) int64 {
 	return usage.Size
 }
 
-// Size returns what an image takes on disk.
+// Size returns what an image takes on disk for the engine's own platform.
 func (s *Store) Size(ctx context.Context, id string) (int64, error) {
 	img, err := s.Get(ctx, id)
 	if err != nil {
@@ -182,4 +188,17 @@ func (s *Store) Size(ctx context.Context, id string) (int64, error) {
 		return 0, err
 	}
 	return s.size(ctx, d), nil
+}
+
+// wholeSize returns what an image takes with all its platforms.
+func (s *Store) wholeSize(ctx context.Context, img Image) (int64, error) {
+	all, err := s.Manifests(ctx, img)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, m := range all {
+		total += m.Size.Total
+	}
+	return total, nil
 }

@@ -61,10 +61,9 @@ type Store struct {
 	matcher platforms.MatchComparer
 	log     *slog.Logger
 
-	// mu guards details, which remembers what was read of images: content
-	// never changes under its digest.
+	// mu guards details, which remembers what was read of manifests.
 	mu      sync.Mutex
-	details map[string]*Detail
+	details map[digest.Digest]*Detail
 }
 
 // New returns the store of images in a containerd.
@@ -73,7 +72,7 @@ func New(cfg Config) *Store {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{cfg: cfg, matcher: platforms.Only(cfg.Platform), log: log, details: map[string]*Detail{}}
+	return &Store{cfg: cfg, matcher: platforms.Only(cfg.Platform), log: log, details: map[digest.Digest]*Detail{}}
 }
 
 func (s *Store) content() content.Store { return s.cfg.Client.ContentStore() }

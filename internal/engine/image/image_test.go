@@ -350,13 +350,22 @@ func TestNamesGoOneByOne(t *testing.T) {
 	}
 }
 
+func (w *world) save(t *testing.T, to io.Writer, refs ...string) {
+	t.Helper()
+	saved, err := w.Save(w.ctx, refs, nil)
+	if err == nil {
+		err = saved.Write(w.ctx, to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSavedImageLoadsAgain(t *testing.T) {
 	w := newWorld(t)
 	img := w.mustPull(t, w.push(t, "saved:v1", "file"))
 	var archive bytes.Buffer
-	if err := w.Save(w.ctx, []string{img.Tags()[0]}, &archive); err != nil {
-		t.Fatal(err)
-	}
+	w.save(t, &archive, img.Tags()[0])
 	if _, err := w.Remove(w.ctx, img.Tags()[0], false); err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +373,7 @@ func TestSavedImageLoadsAgain(t *testing.T) {
 		"text": []byte("this is no archive"), "nothing": nil, "half an archive": archive.Bytes()[:archive.Len()/2],
 		"a tar of no image": tarOf(t, "file"),
 	} {
-		if err := w.Load(w.ctx, bytes.NewReader(b), func(jsonstream.Message) {}); !errdefs.IsInvalidArgument(err) {
+		if err := w.Load(w.ctx, bytes.NewReader(b), nil, func(jsonstream.Message) {}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("load of %s: %v", name, err)
 		}
 	}
@@ -372,7 +381,7 @@ func TestSavedImageLoadsAgain(t *testing.T) {
 		t.Errorf("images after bad archives: %v", got)
 	}
 	var shown string
-	if err := w.Load(w.ctx, &archive, func(m jsonstream.Message) { shown += m.Stream }); err != nil {
+	if err := w.Load(w.ctx, &archive, nil, func(m jsonstream.Message) { shown += m.Stream }); err != nil {
 		t.Fatal(err)
 	}
 	if shown != "Loaded image: "+img.Tags()[0]+"\n" {
@@ -410,10 +419,10 @@ func TestAnImageOfAnotherPlatformIsLoadedAndKept(t *testing.T) {
 	if err := tarball.Write(tag, img, &archive); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Load(w.ctx, &archive, func(jsonstream.Message) {}); err != nil {
+	if err := w.Load(w.ctx, &archive, nil, func(jsonstream.Message) {}); err != nil {
 		t.Fatal(err)
 	}
-	if shown, err := w.Inspect(w.ctx, "foreign:v1"); err != nil || shown.Architecture != "s390x" {
+	if shown, err := w.Inspect(w.ctx, "foreign:v1", nil); err != nil || shown.Architecture != "s390x" {
 		t.Errorf("the image is %+v, %v", shown, err)
 	}
 }

@@ -89,7 +89,17 @@ func (i *Ingest) Keep(ctx context.Context, target ocispec.Descriptor, names []re
 			return err
 		}
 	}
-	return s.nameAll(ctx, target, names)
+	known, err := s.names().List(ctx, "target.digest=="+target.Digest.String())
+	if err != nil {
+		return fmt.Errorf("list images: %w", err)
+	}
+	if err := s.nameAll(ctx, target, names); err != nil {
+		return err
+	}
+	if len(known) == 0 {
+		s.publish(events.ActionCreate, target.Digest.String(), target.Digest.String(), nil)
+	}
+	return nil
 }
 
 // leased puts the ingest's lease, and the namespace it is in, into a context.
@@ -119,21 +129,6 @@ func (s *Store) nameAll(ctx context.Context, target ocispec.Descriptor, names []
 		s.publish(events.ActionTag, target.Digest.String(), reference.FamiliarString(name), nil)
 	}
 	return nil
-}
-
-// runnable says whether an image, or one that an index lists, is for this
-// store's platform.
-func (s *Store) runnable(ctx context.Context, target ocispec.Descriptor) (bool, error) {
-	all, err := images.Platforms(ctx, s.content(), target)
-	if err != nil {
-		return false, fmt.Errorf("platforms of %s: %w", target.Digest, err)
-	}
-	for _, p := range all {
-		if s.matcher.Match(p) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // maxManifest bounds the documents that describe an image.

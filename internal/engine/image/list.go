@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"byre.dev/byre/internal/engine/filter"
 )
@@ -71,14 +73,18 @@ func (s *Store) List(ctx context.Context, f filter.Args) ([]image.Summary, error
 // summary returns with it what filters look at: the labels, and when the image
 // was made, to the nanosecond.
 func (s *Store) summary(ctx context.Context, img Image) (image.Summary, map[string]string, time.Time, error) {
-	d, err := s.Detail(ctx, img.Target, nil)
+	d, err := s.Shown(ctx, img, nil)
+	if err != nil {
+		return image.Summary{}, nil, time.Time{}, err
+	}
+	size, err := s.wholeSize(ctx, img)
 	if err != nil {
 		return image.Summary{}, nil, time.Time{}, err
 	}
 	target := img.Target
 	sum := image.Summary{
 		ID: img.ID(), RepoTags: orEmpty(img.Tags()), RepoDigests: orEmpty(img.Digests()),
-		Labels: d.Config.Config.Labels, Size: s.size(ctx, d), SharedSize: -1, Containers: -1, Descriptor: &target,
+		Labels: d.Config.Config.Labels, Size: size, SharedSize: -1, Containers: -1, Descriptor: &target,
 	}
 	created := time.Unix(0, 0)
 	if d.Config.Created != nil {
@@ -111,18 +117,18 @@ func (s *Store) selection(ctx context.Context, f filter.Args) (selection, error)
 		}
 		sel.dangling = &b
 	}
-	for name, at := range map[string]*time.Time{"before": &sel.before, "since": &sel.since} {
+	for _, name := range []string{"before", "since"} {
 		for _, ref := range f[name] {
 			img, err := s.Get(ctx, ref)
 			if err != nil {
 				return sel, err
 			}
-			d, err := s.Detail(ctx, img.Target, nil)
+			d, err := s.Shown(ctx, img, nil)
 			if err != nil {
 				return sel, err
 			}
-			if d.Config.Created != nil {
-				*at = *d.Config.Created
+			if at := d.Config.Created; at != nil {
+				sel.bound(name, *at)
 			}
 		}
 	}
@@ -131,9 +137,19 @@ func (s *Store) selection(ctx context.Context, f filter.Args) (selection, error)
 		if err != nil {
 			return sel, err
 		}
-		sel.before = t
+		sel.bound("before", t)
 	}
 	return sel, nil
+}
+
+// bound narrows the time in which images were made: all bounds hold.
+func (sel *selection) bound(name string, at time.Time) {
+	switch {
+	case name == "since" && at.After(sel.since):
+		sel.since = at
+	case name == "before" && (sel.before.IsZero() || at.Before(sel.before)):
+		sel.before = at
+	}
 }
 
 func (sel selection) match(img Image, sum image.Summary, labels map[string]string, created time.Time) bool {
@@ -171,19 +187,22 @@ func (sel selection) matchReference(r images.Image) bool {
 	})
 }
 
-// Inspect describes an image.
-func (s *Store) Inspect(ctx context.Context, ref string) (*image.InspectResponse, error) {
+// Inspect describes an image: as Shown reads it, or what a platform has of it.
+func (s *Store) Inspect(ctx context.Context, ref string, platform *ocispec.Platform) (*image.InspectResponse, error) {
 	img, err := s.Get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.Detail(ctx, img.Target, nil)
+	d, err := s.Shown(ctx, img, platform)
 	if err != nil {
 		return nil, err
 	}
 	target := img.Target
+	if platform != nil {
+		target = d.Manifest
+	}
 	resp := &image.InspectResponse{
-		ID: img.ID(), RepoTags: orEmpty(img.Tags()), RepoDigests: orEmpty(img.Digests()),
+		ID: target.Digest.String(), RepoTags: orEmpty(img.Tags()), RepoDigests: orEmpty(img.Digests()),
 		Author: d.Config.Author, Config: &dockerspec.DockerOCIImageConfig{
 			ImageConfig: d.Config.Config.ImageConfig, DockerOCIImageConfigExt: d.Config.Config.DockerOCIImageConfigExt,
 		},
@@ -214,13 +233,14 @@ func (i Image) lastTagged() time.Time {
 	return last
 }
 
-// History returns the steps that made an image, newest first.
-func (s *Store) History(ctx context.Context, ref string) ([]image.HistoryResponseItem, error) {
+// History returns the steps that made an image, newest first: as Shown reads
+// it, or as a platform has it.
+func (s *Store) History(ctx context.Context, ref string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error) {
 	img, err := s.Get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.Detail(ctx, img.Target, nil)
+	d, err := s.Shown(ctx, img, platform)
 	if err != nil {
 		return nil, err
 	}
@@ -251,29 +271,47 @@ func (s *Store) TotalSize(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var total int64
-	content := map[digest.Digest]bool{}
-	chains := map[digest.Digest]bool{}
+	t := tally{store: s, content: map[digest.Digest]bool{}, chains: map[digest.Digest]bool{}}
 	for _, img := range all {
-		d, err := s.Detail(ctx, img.Target, nil)
-		if err != nil {
+		if err := images.Walk(ctx, images.HandlerFunc(t.count), img.Target); err != nil {
 			s.log.Warn("size of image not known", "image", img.ID(), "err", err)
-			continue
-		}
-		total += d.Manifest.Size + d.ConfigSize
-		for _, l := range d.Layers {
-			if !content[l.Digest] {
-				content[l.Digest] = true
-				total += l.Size
-			}
-		}
-		for i := range d.Config.RootFS.DiffIDs {
-			chain := d.Config.RootFS.DiffIDs[:i+1]
-			if id := identity.ChainID(chain); !chains[id] {
-				chains[id] = true
-				total += s.layerSize(ctx, chain)
-			}
 		}
 	}
-	return total, nil
+	return t.total, nil
+}
+
+// tally counts what is there of images.
+type tally struct {
+	store           *Store
+	content, chains map[digest.Digest]bool
+	total           int64
+}
+
+// count adds a blob and, for a manifest, its unpacked layers; it returns the
+// blob's children.
+func (t *tally) count(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	info, err := t.store.content().Info(ctx, desc.Digest)
+	if t.content[desc.Digest] || errdefs.IsNotFound(err) {
+		return nil, images.ErrSkipDesc
+	} else if err != nil {
+		return nil, err
+	}
+	t.content[desc.Digest] = true
+	t.total += info.Size
+	if images.IsManifestType(desc.MediaType) && !isAttestation(desc) {
+		// A manifest without its configuration has no layers either.
+		if d, err := t.store.detailOf(ctx, desc); err == nil {
+			t.unpacked(ctx, d.Config.RootFS.DiffIDs)
+		}
+	}
+	return images.Children(ctx, t.store.content(), desc)
+}
+
+func (t *tally) unpacked(ctx context.Context, diffIDs []digest.Digest) {
+	for i := range diffIDs {
+		if id := identity.ChainID(diffIDs[:i+1]); !t.chains[id] {
+			t.chains[id] = true
+			t.total += t.store.layerSize(ctx, diffIDs[:i+1])
+		}
+	}
 }

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -21,8 +24,10 @@ import (
 )
 
 // Load takes images from a tar of "docker save" or an OCI layout, compressed
-// or not, and unpacks them. No name changes before its image is whole.
-func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) error {
+// or not, with all platforms that it has of them or with those that are named,
+// and unpacks what containers run on here. No name moves before its image is
+// whole.
+func (s *Store) Load(ctx context.Context, r io.Reader, list []ocispec.Platform, progress Progress) error {
 	ctx, release, err := s.cfg.Client.WithLease(ctx)
 	if err != nil {
 		return fmt.Errorf("load images: %w", err)
@@ -31,27 +36,55 @@ func (s *Store) Load(ctx context.Context, r io.Reader, progress Progress) error 
 		if err := release(context.WithoutCancel(ctx)); err != nil {
 			s.log.Warn("lease not released", "err", err)
 		}
+		if len(list) > 0 {
+			s.collect(context.WithoutCancel(ctx))
+		}
 	}()
 	index, err := s.importIndex(ctx, r)
 	if err != nil {
 		return err
 	}
+	l := loader{store: s, matcher: s.wanted(list), progress: progress}
 	loaded := 0
 	for _, m := range index.Manifests {
-		if isAttestation(m) || s.foreign(m) && slices.ContainsFunc(index.Manifests, func(o ocispec.Descriptor) bool {
-			return !s.foreign(o) && !isAttestation(o) && archiveName(o) == archiveName(m)
-		}) {
+		if isAttestation(m) || !l.first(m, index.Manifests) {
 			continue
 		}
-		if err := s.loadOne(ctx, m, progress); err != nil {
+		switch found, err := l.load(ctx, m); {
+		case err != nil:
 			return err
+		case found:
+			loaded++
 		}
-		loaded++
 	}
-	if loaded == 0 {
+	switch {
+	case loaded == 0 && len(list) > 0:
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("the archive holds no image for %s", formatAll(list)))
+	case loaded == 0:
 		return errdefs.ErrInvalidArgument.WithMessage("the archive holds no image")
 	}
-	return nil
+	return l.failed
+}
+
+// collect removes what nothing holds: until then a platform that was not wanted
+// would be shown as one that is here.
+func (s *Store) collect(ctx context.Context) {
+	manager := s.cfg.Client.LeasesService()
+	l, err := manager.Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Minute))
+	if err == nil {
+		err = manager.Delete(ctx, l, leases.SynchronousDelete)
+	}
+	if err != nil {
+		s.log.Warn("content not collected", "err", err)
+	}
+}
+
+func formatAll(list []ocispec.Platform) string {
+	var names []string
+	for _, p := range list {
+		names = append(names, platforms.FormatAll(p))
+	}
+	return strings.Join(names, ", ")
 }
 
 // importIndex puts the blobs of the archive in the content store, held by the
@@ -84,11 +117,6 @@ func invalidArchive(err error) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the archive cannot be loaded, give a tar of \"docker save\" or an OCI layout: %v", err))
 }
 
-// foreign says that an image is for another platform than containers run on.
-func (s *Store) foreign(m ocispec.Descriptor) bool {
-	return m.Platform != nil && !s.matcher.Match(*m.Platform)
-}
-
 // archiveName is the name that an archive gives an image, "" if none.
 func archiveName(m ocispec.Descriptor) string {
 	if name := m.Annotations[images.AnnotationImageName]; name != "" {
@@ -97,32 +125,113 @@ func archiveName(m ocispec.Descriptor) string {
 	return m.Annotations[ocispec.AnnotationRefName]
 }
 
-// loadOne unpacks an image of the archive and then names it. One for another
-// platform is kept as it is: it can be shown, tagged, saved and pushed.
-func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, progress Progress) error {
-	matcher := s.matcher
-	if s.foreign(m) {
-		matcher = platforms.Only(*m.Platform)
+// loader takes the images of one archive.
+type loader struct {
+	store    *Store
+	matcher  platforms.MatchComparer
+	progress Progress
+	// failed tells of images that are kept and cannot be run.
+	failed error
+}
+
+// first says that of the manifests which an archive gives one name this is the
+// one to load: an archive may hold a manifest for each platform.
+func (l *loader) first(m ocispec.Descriptor, all []ocispec.Descriptor) bool {
+	if m.Platform == nil || archiveName(m) == "" {
+		return true
 	}
-	handler := images.SetChildrenLabels(s.content(), images.FilterPlatforms(images.ChildrenHandler(s.content()), matcher))
+	return !slices.ContainsFunc(all, func(o ocispec.Descriptor) bool {
+		return o.Platform != nil && archiveName(o) == archiveName(m) && !isAttestation(o) &&
+			l.matcher.Match(*o.Platform) && l.matcher.Less(*o.Platform, *m.Platform)
+	})
+}
+
+// load holds what is wanted of an image of the archive, unpacks and names it.
+// What is for another platform is kept as it is: it can be shown, tagged, saved
+// and pushed. It returns false where the archive has no wanted platform of it.
+func (l *loader) load(ctx context.Context, m ocispec.Descriptor) (bool, error) {
+	s := l.store
+	desc, err := s.manifestFor(ctx, m, l.matcher)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, invalidArchive(err)
+	}
+	d, err := s.detailOf(ctx, desc)
+	if err != nil {
+		return false, invalidArchive(err)
+	}
+	if !l.matcher.Match(d.platform()) {
+		return false, nil
+	}
+	handler := images.SetChildrenMappedLabels(s.content(), images.FilterPlatforms(l.children, l.matcher), heldByDigest)
 	if err := images.WalkNotEmpty(ctx, handler, m); err != nil {
+		return false, invalidArchive(err)
+	}
+	target := ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, Platform: m.Platform}
+	named, err := reference.ParseNormalizedNamed(archiveName(m))
+	if err != nil {
+		named = nil
+	}
+	if err := l.unpack(ctx, target, named); err != nil {
+		return false, err
+	}
+	return true, l.name(ctx, target, named)
+}
+
+// children leaves out the manifests that the archive lacks.
+func (l *loader) children(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	children, err := images.Children(ctx, l.store.content(), desc)
+	if err != nil || !images.IsIndexType(desc.MediaType) {
+		return children, err
+	}
+	return slices.DeleteFunc(children, func(c ocispec.Descriptor) bool {
+		_, err := l.store.content().Info(ctx, c.Digest)
+		return errdefs.IsNotFound(err)
+	}), nil
+}
+
+// heldByDigest labels what an image holds by what it is: another archive may have
+// other parts of the same image.
+func heldByDigest(child ocispec.Descriptor) []string {
+	return []string{"containerd.io/gc.ref.content.byre-" + child.Digest.Encoded()}
+}
+
+// unpack unpacks what containers run on here. An image whose layers are damaged
+// is kept, as dockerd does, unless it would take the name of another.
+func (l *loader) unpack(ctx context.Context, target ocispec.Descriptor, named reference.Named) error {
+	s := l.store
+	runnable, err := s.runnable(ctx, target)
+	if err != nil {
 		return invalidArchive(err)
 	}
-	if !s.foreign(m) {
-		if err := s.unpack(ctx, m); err != nil {
-			return invalidArchive(err)
-		}
+	if !runnable {
+		return nil
 	}
-	id := m.Digest.String()
-	name := archiveName(m)
-	target := ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, Platform: m.Platform}
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		_, err := s.names().Create(ctx, images.Image{Name: danglingName(m.Digest), Target: target})
+	err = s.unpack(ctx, target)
+	if err == nil {
+		return nil
+	}
+	err = invalidArchive(err)
+	if named == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, taken := s.names().Get(ctx, reference.TagNameOnly(named).String()); !errdefs.IsNotFound(taken) {
+		return err
+	}
+	l.failed = errors.Join(l.failed, err)
+	return nil
+}
+
+// name names a loaded image; one without a name is kept dangling.
+func (l *loader) name(ctx context.Context, target ocispec.Descriptor, named reference.Named) error {
+	s, id := l.store, target.Digest.String()
+	if named == nil {
+		_, err := s.names().Create(ctx, images.Image{Name: danglingName(target.Digest), Target: target})
 		if err != nil && !errdefs.IsAlreadyExists(err) {
 			return fmt.Errorf("keep image %s: %w", id, err)
 		}
-		progress(jsonstream.Message{Stream: "Loaded image ID: " + id + "\n"})
+		l.progress(jsonstream.Message{Stream: "Loaded image ID: " + id + "\n"})
 		s.publish(events.ActionLoad, id, id, nil)
 		return nil
 	}
@@ -130,28 +239,7 @@ func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, progress Prog
 	if err := s.name(ctx, named.String(), target); err != nil {
 		return err
 	}
-	progress(jsonstream.Message{Stream: "Loaded image: " + reference.FamiliarString(named) + "\n"})
+	l.progress(jsonstream.Message{Stream: "Loaded image: " + reference.FamiliarString(named) + "\n"})
 	s.publish(events.ActionLoad, id, reference.FamiliarString(named), nil)
-	return nil
-}
-
-// Save writes images as a tar that Load and docker take.
-func (s *Store) Save(ctx context.Context, refs []string, w io.Writer) error {
-	opts := []archive.ExportOpt{archive.WithPlatform(s.matcher), archive.WithSkipNonDistributableBlobs()}
-	for _, ref := range refs {
-		img, err := s.Get(ctx, ref)
-		if err != nil {
-			return err
-		}
-		if img.Ref != "" {
-			opts = append(opts, archive.WithManifest(img.Target, img.Ref))
-		} else {
-			opts = append(opts, archive.WithManifest(img.Target))
-		}
-		defer s.publish(events.ActionSave, img.ID(), img.ID(), nil)
-	}
-	if err := archive.Export(ctx, s.content(), w, opts...); err != nil {
-		return fmt.Errorf("save images: %w", err)
-	}
 	return nil
 }

@@ -202,7 +202,7 @@ func (p *plainLayer) Write(b []byte) (int, error) {
 // bzip2.
 func (s *Store) Import(ctx context.Context, r io.Reader, n NewImage) (digest.Digest, error) {
 	n.Layer = func(w io.Writer) error {
-		plain, err := decompress(r)
+		plain, err := Decompress(r)
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, n NewImage) (digest.Dig
 	return id, nil
 }
 
-func decompress(r io.Reader) (io.ReadCloser, error) {
+// Decompress reads what a client sends as an archive: a tar as it is, or one
+// compressed by gzip, bzip2 or zstd.
+func Decompress(r io.Reader) (io.ReadCloser, error) {
 	head := make([]byte, 6)
 	n, err := io.ReadFull(r, head)
 	if errors.Is(err, io.EOF) {

@@ -67,7 +67,7 @@ func TestArchivesAreReadPlainAndCompressed(t *testing.T) {
 		if name == "empty" { // an image with no files, as dockerd makes it
 			want = ""
 		}
-		r, err := decompress(in)
+		r, err := Decompress(in)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -80,7 +80,7 @@ func TestArchivesAreReadPlainAndCompressed(t *testing.T) {
 		}
 	}
 	for name, in := range map[string]string{"xz": "\xfd7zXZ\x00more"} {
-		if _, err := decompress(strings.NewReader(in)); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), name) {
+		if _, err := Decompress(strings.NewReader(in)); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want a refusal that names it", name, err)
 		}
 	}
@@ -111,5 +111,16 @@ func TestImagesOfOneSecondAreBeforeAndSinceEachOther(t *testing.T) {
 		if got := tt.sel.match(Image{}, image.Summary{}, nil, tt.made); got != tt.want {
 			t.Errorf("%+v of one made at %d: %v, want %v", tt.sel, tt.made.UnixNano(), got, tt.want)
 		}
+	}
+}
+
+func TestAllBoundsOfTimeHold(t *testing.T) {
+	var sel selection
+	for _, s := range []int64{300, 100, 200} {
+		sel.bound("before", time.Unix(1000+s, 0))
+		sel.bound("since", time.Unix(s, 0))
+	}
+	if sel.before.Unix() != 1100 || sel.since.Unix() != 300 {
+		t.Errorf("made since %d and before %d", sel.since.Unix(), sel.before.Unix())
 	}
 }

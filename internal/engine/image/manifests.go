@@ -4,7 +4,6 @@ package image
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -21,9 +20,9 @@ const maxManifests = 1000
 func (s *Store) Manifests(ctx context.Context, img Image) ([]image.ManifestSummary, error) {
 	descs := []ocispec.Descriptor{img.Target}
 	if images.IsIndexType(img.Target.MediaType) {
-		var index ocispec.Index
-		if err := s.readJSON(ctx, img.Target, &index); err != nil {
-			return nil, fmt.Errorf("read index: %w", err)
+		index, err := s.readIndex(ctx, img.Target)
+		if err != nil {
+			return nil, err
 		}
 		descs = index.Manifests[:min(len(index.Manifests), maxManifests)]
 	}
@@ -38,7 +37,7 @@ func (s *Store) manifestSummary(ctx context.Context, img Image, desc ocispec.Des
 	sum := image.ManifestSummary{ID: desc.Digest.String(), Descriptor: desc, Kind: image.ManifestKindUnknown}
 	if isAttestation(desc) {
 		sum.Kind = image.ManifestKindAttestation
-		sum.AttestationData = &image.AttestationProperties{For: digest.Digest(desc.Annotations["vnd.docker.reference.digest"])}
+		sum.AttestationData = &image.AttestationProperties{For: digest.Digest(desc.Annotations[attestedDigest])}
 	}
 	var m ocispec.Manifest
 	if !images.IsManifestType(desc.MediaType) || s.readJSON(ctx, desc, &m) != nil {
@@ -58,7 +57,7 @@ func (s *Store) manifestSummary(ctx context.Context, img Image, desc ocispec.Des
 		return sum
 	}
 	addPlatform(&sum, desc.Platform)
-	if d, err := s.readDetail(ctx, desc, s.matcher); err == nil && sum.Available {
+	if d, err := s.detailOf(ctx, desc); err == nil && sum.Available {
 		s.addUse(ctx, &sum, img, d)
 	}
 	return sum

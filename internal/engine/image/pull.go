@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -116,7 +117,35 @@ func (s *Store) fetch(ctx context.Context, ref string, resolver remotes.Resolver
 		containerd.WithImageHandler(jobs.handler()),
 	)
 	jobs.stop(err == nil)
+	if isSpoilt(err) {
+		s.dropSpoilt(ctx, err)
+	}
 	return img, err
+}
+
+// isSpoilt tells whether a blob that came has another digest or size than its
+// name says. containerd has no sentinel for it.
+func isSpoilt(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "unexpected commit digest") || strings.Contains(err.Error(), "unexpected commit size"))
+}
+
+// dropSpoilt gives up the blobs that err names: containerd keeps what came of
+// them, and the next pull would go on from there.
+func (s *Store) dropSpoilt(ctx context.Context, err error) {
+	ctx = context.WithoutCancel(ctx)
+	partial, listErr := s.content().ListStatuses(ctx)
+	if listErr != nil {
+		s.log.Warn("what came of a spoilt image stays until it is collected", "err", listErr)
+		return
+	}
+	for _, p := range partial {
+		if !strings.Contains(err.Error(), strconv.Quote(p.Ref)) {
+			continue
+		}
+		if abortErr := s.content().Abort(ctx, p.Ref); abortErr != nil && !errdefs.IsNotFound(abortErr) {
+			s.log.Warn("what came of a spoilt blob stays until it is collected", "blob", p.Ref, "err", abortErr)
+		}
+	}
 }
 
 // newResolver speaks to the registry of an image with the user's credentials.
@@ -181,8 +210,7 @@ func remoteError(verb string, named reference.Named, err error) error {
 		return fmt.Errorf("%s %s: the registry %s cannot be reached: %w: see that its name is right and that this host reaches it, or load the image from a file",
 			verb, name, reference.Domain(named), err)
 	}
-	if strings.Contains(err.Error(), "unexpected commit digest") || strings.Contains(err.Error(), "unexpected commit size") {
-		// containerd has no sentinel for it.
+	if isSpoilt(err) {
 		return fmt.Errorf("%s %s: what came is not what the image names: %w: try again; if it comes again, the registry's copy is damaged",
 			verb, name, err)
 	}

@@ -27,11 +27,22 @@ type Pushed struct {
 	Size   int64
 }
 
+// PushRequest says what to push.
+type PushRequest struct {
+	// Name and Tag of the image; an empty tag means latest.
+	Name, Tag string
+	// Platform of which alone the manifest is pushed; nil for the image.
+	Platform *ocispec.Platform
+	// Auth are the user's credentials; nil means none.
+	Auth *registry.AuthConfig
+}
+
 // Push uploads an image to the registry that its name says. Of an image of
 // several platforms the manifest of this engine's is pushed, unless all are
-// here. pushed is called once the registry has it.
-func (s *Store) Push(ctx context.Context, name, tag string, auth *registry.AuthConfig, progress Progress, pushed func(Pushed)) error {
-	named, err := pullName(name, tag)
+// here; with a platform named, the manifest of that one. pushed is called once
+// the registry has it.
+func (s *Store) Push(ctx context.Context, req PushRequest, progress Progress, pushed func(Pushed)) error {
+	named, err := pullName(req.Name, req.Tag)
 	if err != nil {
 		return err
 	}
@@ -42,14 +53,14 @@ func (s *Store) Push(ctx context.Context, name, tag string, auth *registry.AuthC
 	if err != nil || img.Ref == "" {
 		return errdefs.ErrNotFound.WithMessage("tag does not exist: " + reference.FamiliarString(named))
 	}
-	target, err := s.pushTarget(ctx, img)
+	target, err := s.pushTarget(ctx, img, req.Platform)
 	if err != nil {
 		return err
 	}
 	progress(jsonstream.Message{Status: "The push refers to repository [" + named.Name() + "]"})
 	layers := &layerList{progress: progress, seen: map[digest.Digest]bool{}}
 	err = s.cfg.Client.Push(ctx, named.String(), target,
-		containerd.WithResolver(newResolver(auth, named)),
+		containerd.WithResolver(newResolver(req.Auth, named)),
 		containerd.WithPlatformMatcher(platforms.All),
 		containerd.WithImageHandler(images.HandlerFunc(layers.add)),
 	)
@@ -65,7 +76,14 @@ func (s *Store) Push(ctx context.Context, name, tag string, auth *registry.AuthC
 }
 
 // pushTarget is what of an image can be pushed whole.
-func (s *Store) pushTarget(ctx context.Context, img Image) (ocispec.Descriptor, error) {
+func (s *Store) pushTarget(ctx context.Context, img Image, platform *ocispec.Platform) (ocispec.Descriptor, error) {
+	if platform != nil {
+		d, err := s.strict(ctx, img, *platform)
+		if err != nil {
+			return img.Target, err
+		}
+		return d.Manifest, nil
+	}
 	whole := true
 	walk := func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		if _, err := s.content().Info(ctx, desc.Digest); errdefs.IsNotFound(err) {

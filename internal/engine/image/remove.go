@@ -137,19 +137,8 @@ func (s *Store) delete(ctx context.Context, img Image) ([]image.DeleteResponse, 
 		resp = append(resp, image.DeleteResponse{Untagged: reference.FamiliarString(n)})
 		s.publish(events.ActionUnTag, img.ID(), img.ID(), nil)
 	}
-	s.forget(img)
 	s.publish(events.ActionDelete, img.ID(), img.ID(), nil)
 	return append(resp, image.DeleteResponse{Deleted: img.ID()}), nil
-}
-
-func (s *Store) forget(img Image) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key := range s.details {
-		if len(key) >= len(img.ID()) && key[:len(img.ID())] == img.ID() {
-			delete(s.details, key)
-		}
-	}
 }
 
 // Prune removes the images that no container uses: those without a name, or

@@ -116,6 +116,13 @@ func (l *File) Write(stream string, p []byte, at time.Time) error {
 		}
 		l.buf = appendEntry(l.buf, stream, line, stamp)
 		p = p[n:]
+		if l.opts.MaxSize > 0 && l.size+int64(len(l.buf)) > l.opts.MaxSize {
+			if err := l.commitLocked(); err != nil {
+				l.partial[stream] = rest
+				return err
+			}
+			l.buf = l.buf[:0]
+		}
 	}
 	l.partial[stream] = rest
 	return l.commitLocked()

@@ -120,6 +120,19 @@ func TestRotationKeepsNoMoreFilesThanAsked(t *testing.T) {
 	}
 }
 
+func TestOutputThatComesAtOnceIsRotatedLineByLine(t *testing.T) {
+	l, path := open(t, logs.Options{MaxSize: 300, MaxFiles: 2})
+	write(t, l, logs.Stdout, strings.Repeat("line\n", 100)+"end\n")
+	for _, name := range []string{path, path + ".1"} {
+		if info, err := os.Stat(name); err != nil || info.Size() > 400 {
+			t.Errorf("%s: %v, error %v; want at most 300 bytes and a line", name, info, err)
+		}
+	}
+	if got := text(t, path, logs.Query{Tail: -1}); !strings.HasSuffix(got, "line\nend\n") || strings.Count(got, "\n") > 10 {
+		t.Errorf("the log is %q", got)
+	}
+}
+
 func TestSinceAndUntilBoundTheTime(t *testing.T) {
 	l, path := open(t, logs.Options{})
 	base := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -96,7 +96,7 @@ func writeRecord(dir string, n Network) error {
 }
 
 // Create makes a network from what is filled in of n: Name, and as the user
-// wishes Subnet, Gateway, MTU, Internal, Attachable, Options and Labels. A
+// wishes Subnet, Range, Gateway, MTU, Internal, Attachable, Options and Labels. A
 // subnet that is left out is the first free one of Docker's pools.
 func (m *Manager) Create(n Network) (Network, error) {
 	if ok, err := regexp.MatchString(namePattern, n.Name); !ok || err != nil {
@@ -141,7 +141,7 @@ func (m *Manager) placeLocked(n *Network) error {
 		}
 		n.Subnet = free
 	}
-	n.Subnet = n.Subnet.Masked()
+	n.Subnet, n.Range = n.Subnet.Masked(), n.Range.Masked()
 	for _, t := range taken {
 		if t.Overlaps(n.Subnet) {
 			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf(
@@ -149,7 +149,7 @@ func (m *Manager) placeLocked(n *Network) error {
 		}
 	}
 	if !n.Gateway.IsValid() {
-		n.Gateway = n.Subnet.Addr().Next()
+		n.Gateway = usernet.Config{Subnet: n.Subnet, Range: n.Range}.FirstAddress()
 	}
 	if n.MTU == 0 {
 		n.MTU = usernet.DefaultMTU

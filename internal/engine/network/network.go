@@ -3,7 +3,7 @@
 // Package network keeps Docker networks: each a switch process of usernet that
 // outlives the daemon, in a directory of its own.
 //
-// The networks bridge and none are always there; users make others, of the
+// The networks bridge, host and none are always there; users make others, of the
 // driver bridge, each described by a file in its directory. A network's process
 // starts when the first container needs it and ends by itself when none has for
 // a while.
@@ -34,10 +34,25 @@ import (
 const (
 	Bridge = "bridge"
 	None   = "none"
+	// Host is of those whose machine takes the host's place: they are on the
+	// bridge, and nothing is between them and the host's ports.
+	Host = "host"
 )
 
-// idleExit is how long a switch without containers stays.
-const idleExit = 10 * time.Minute
+// carrier is the network whose process serves a network.
+func carrier(name string) string {
+	if name == Host {
+		return Bridge
+	}
+	return name
+}
+
+const (
+	// idleExit is how long a switch without containers stays.
+	idleExit = 10 * time.Minute
+	// orphanExit is how long it stays when there is no daemon either.
+	orphanExit = time.Minute
+)
 
 // Config is what a Manager needs.
 type Config struct {
@@ -105,9 +120,10 @@ type Network struct {
 	Driver string
 	// Custom networks were made by a user.
 	Custom bool
-	// Subnet and Gateway are zero for none.
-	Subnet  netip.Prefix
-	Gateway netip.Addr
+	// Subnet and Gateway are zero for none. Range is the part of the subnet that
+	// addresses are given from, zero for all of it.
+	Subnet, Range netip.Prefix
+	Gateway       netip.Addr
 	// SubnetGiven says that the user chose the subnet: containers may choose
 	// addresses then.
 	SubnetGiven bool
@@ -126,6 +142,7 @@ func predefined() []Network {
 	subnet := netip.MustParsePrefix("172.17.0.0/16")
 	return []Network{
 		{Name: Bridge, ID: id(Bridge), Driver: "bridge", Subnet: subnet, Gateway: subnet.Addr().Next(), MTU: usernet.DefaultMTU},
+		{Name: Host, ID: id(Host), Driver: "host"},
 		{Name: None, ID: id(None), Driver: "null"},
 	}
 }
@@ -222,7 +239,7 @@ func (m *Manager) add(ctx context.Context, name string, ep usernet.Endpoint, fre
 // acquire finds a network and keeps it from being removed until the caller
 // gives use.RUnlock.
 func (m *Manager) acquire(name string) (*entry, error) {
-	e, err := m.find(name)
+	e, err := m.find(carrier(name))
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +260,10 @@ func (m *Manager) start(ctx context.Context, e *entry, fresh bool) (*usernet.Cli
 	if err != nil {
 		return nil, err
 	}
+	if err := c.Hold(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.client != nil {
@@ -260,8 +281,8 @@ func (e *entry) known() *usernet.Client {
 
 func (m *Manager) switchConfig(n Network) usernet.Config {
 	return usernet.Config{
-		Name: n.Name, Subnet: n.Subnet, Gateway: n.Gateway, MTU: n.MTU, Internal: n.Internal,
-		Dir: m.dir(n), IdleExit: idleExit, Log: m.cfg.Log,
+		Name: n.Name, Subnet: n.Subnet, Range: n.Range, Gateway: n.Gateway, MTU: n.MTU, Internal: n.Internal,
+		Dir: m.dir(n), IdleExit: idleExit, OrphanExit: orphanExit, Log: m.cfg.Log,
 	}
 }
 
@@ -302,7 +323,7 @@ func (m *Manager) PublishPorts(ctx context.Context, name, endpoint string, ports
 
 // Dir is the directory of a network's process.
 func (m *Manager) Dir(name string) (string, error) {
-	e, err := m.find(name)
+	e, err := m.find(carrier(name))
 	if err != nil {
 		return "", err
 	}
@@ -335,6 +356,11 @@ func (m *Manager) running(ctx context.Context, e *entry) (*usernet.Client, error
 		return known, nil
 	}
 	c, err := usernet.Dial(ctx, m.dir(e.Network))
+	if err == nil {
+		if err = c.Hold(ctx); err != nil {
+			c.Close()
+		}
+	}
 	if errdefs.IsUnavailable(err) {
 		return nil, nil
 	}
@@ -364,7 +390,7 @@ func (m *Manager) Endpoints(ctx context.Context, name string) (all []usernet.End
 // Reconcile removes the endpoints that are not to be kept.
 func (m *Manager) Reconcile(ctx context.Context, keep func(network, endpoint string) bool) error {
 	for _, n := range m.Networks() {
-		if n.Name == None {
+		if n.Name == None || n.Name == Host {
 			continue
 		}
 		endpoints, err := m.Endpoints(ctx, n.Name)

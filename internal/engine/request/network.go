@@ -15,7 +15,7 @@ const OptionMTU = "com.docker.network.driver.mtu"
 
 // NetworkRules are the rules for a request to create a network.
 func NetworkRules() []Rule {
-	rules := honored("Name", "IPAM.Config.Subnet", "IPAM.Config.Gateway", "Internal", "Labels")
+	rules := honored("Name", "IPAM.Config.Subnet", "IPAM.Config.IPRange", "IPAM.Config.Gateway", "Internal", "Labels")
 	return append(rules,
 		Rule{Field: "Driver", Verdict: Partly, Why: "the driver is bridge", Allow: oneOf("bridge", "default")},
 		Rule{Field: "Scope", Verdict: Partly, Why: "networks are of this host alone, local", Allow: oneOf("local")},
@@ -23,14 +23,13 @@ func NetworkRules() []Rule {
 		Rule{Field: "EnableIPv6", Verdict: Partly, Why: "byre's networks carry IPv4 only", Allow: isFalse},
 		Rule{Field: "IPAM.Driver", Verdict: Partly, Why: "addresses are given by the driver default", Allow: oneOf("default")},
 		Rule{Field: "IPAM.Options", Verdict: Refused, Why: "the driver default takes no options"},
-		Rule{Field: "IPAM.Config.IPRange", Verdict: Refused, Why: "addresses are given from the whole of the subnet"},
 		Rule{Field: "IPAM.Config.AuxiliaryAddresses", Verdict: Refused, Why: "nothing but containers has addresses on a network"},
 		Rule{Field: "Attachable", Verdict: Harmless, Why: "containers attach to every network"},
 		Rule{Field: "Ingress", Verdict: Refused, Why: "there is no swarm"},
 		Rule{Field: "ConfigOnly", Verdict: Refused, Why: "every network is one that containers can be on"},
 		Rule{Field: "ConfigFrom.Network", Verdict: Refused, Why: "every network has a configuration of its own"},
 		Rule{Field: "Options", Verdict: Partly, Why: "there is no bridge on the host to have options; given are " +
-			OptionMTU + ", and what is so anyway: enable_icc and enable_ip_masquerade true", Allow: allowNetworkOptions},
+			OptionMTU + ", what is so anyway: enable_icc and enable_ip_masquerade true, and options that Docker's driver does not know either, which are shown", Allow: allowNetworkOptions},
 	)
 }
 
@@ -79,7 +78,8 @@ func allowNetworkOptions(v any) bool {
 			yes, err := strconv.ParseBool(value)
 			ok = ok && err == nil && yes
 		default:
-			ok = false
+			// An option outside of Docker's names has no effect there either.
+			ok = ok && !strings.HasPrefix(name, "com.docker.")
 		}
 	}
 	return ok

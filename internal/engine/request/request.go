@@ -55,12 +55,30 @@ type Rule struct {
 // Check refuses a decoded request with what byre cannot honour, and raw, the
 // same in JSON, with fields that byre does not know. The error names the field.
 func Check(req *container.CreateRequest, raw []byte) error {
+	if err := checkModes(req.HostConfig); err != nil {
+		return err
+	}
 	c := checker{rules: index(Rules())}
 	c.walk("", reflect.ValueOf(req).Elem())
 	if c.err == nil {
 		c.unknown(raw)
 	}
 	return c.err
+}
+
+// checkModes refuses, in dockerd's words, modes that no daemon knows.
+func checkModes(h *container.HostConfig) error {
+	switch {
+	case h == nil:
+		return nil
+	case !h.IpcMode.Valid():
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid IPC mode: %v", h.IpcMode))
+	case !h.PidMode.Valid():
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid PID mode: %v", h.PidMode))
+	case !h.UTSMode.Valid():
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid UTS mode: %v", h.UTSMode))
+	}
+	return nil
 }
 
 // CheckUpdate does the same for a request to update a container.

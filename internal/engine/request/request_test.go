@@ -84,7 +84,9 @@ func TestCheckNetworkNamesTheFieldItRefuses(t *testing.T) {
 		`{"Name":"a","Driver":"overlay"}`: "Driver",
 		`{"Name":"a","EnableIPv6":true}`:  "EnableIPv6",
 		`{"Name":"a","EnableIPv4":false}`: "EnableIPv4",
-		`{"Name":"a","IPAM":{"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.1.0/24"}]}}`:    "IPAM.Config.IPRange",
+		`{"Name":"a","IPAM":{"Config":[{"Subnet":"10.9.0.0/16","IPRange":"10.9.1.0/24"}]}}`:    "",
+		`{"Name":"a","Options":{"com.docker.network.unknown":"x"}}`:                            "Options",
+		`{"Name":"a","Options":{"foo":"bar"}}`:                                                 "",
 		`{"Name":"a","IPAM":{"Config":[{"AuxiliaryAddresses":{"x":"10.9.0.7"}}]}}`:             "IPAM.Config.AuxiliaryAddresses",
 		`{"Name":"a","Options":{"com.docker.network.bridge.name":"br0"}}`:                      "Options",
 		`{"Name":"a","Options":{"com.docker.network.bridge.enable_icc":"false"}}`:              "Options",
@@ -115,6 +117,19 @@ func TestRulesThatDoNotHonorSayWhy(t *testing.T) {
 	}
 }
 
+func TestModesThatNobodyKnowsAreRefusedInDockersWords(t *testing.T) {
+	for want, host := range map[string]container.HostConfig{
+		"invalid PID mode: container": {PidMode: "container"},
+		"invalid IPC mode: no":        {IpcMode: "no"},
+		"invalid UTS mode: no":        {UTSMode: "no"},
+	} {
+		err := Check(&container.CreateRequest{Config: &container.Config{Image: "a"}, HostConfig: &host}, []byte("{}"))
+		if !errdefs.IsInvalidArgument(err) || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
 func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 	for _, tc := range []struct{ body, want string }{
 		{`{"Image":"a","HostConfig":{"PidMode":"host"}}`, "HostConfig.PidMode"},
@@ -125,9 +140,14 @@ func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"syslog"}}}`, "HostConfig.LogConfig.Type"},
 		{`{"Image":"a","HostConfig":{"LogConfig":{"Type":"json-file","Config":{"compress":"true"}}}}`, "HostConfig.LogConfig.Config"},
 		{`{"Image":"a","HostConfig":{"MemorySwappiness":60}}`, "HostConfig.MemorySwappiness"},
-		{`{"Image":"a","HostConfig":{"Mounts":[{"Type":"image","Source":"x","Target":"/x"}]}}`, "HostConfig.Mounts.Type"},
+		{`{"Image":"a","HostConfig":{"StorageOpt":{"inodes":"9"}}}`, "HostConfig.StorageOpt"},
+		{`{"Image":"a","HostConfig":{"StorageOpt":{"size":"many"}}}`, "HostConfig.StorageOpt"},
+		{`{"Image":"a","HostConfig":{"StorageOpt":{"size":"0"}}}`, "HostConfig.StorageOpt"},
+		{`{"Image":"a","HostConfig":{"StorageOpt":{"size":"-1G"}}}`, "HostConfig.StorageOpt"},
+		{`{"Image":"a","HostConfig":{"StorageOpt":{"size":"1m"}}}`, "HostConfig.StorageOpt"},
+		{`{"Image":"a","HostConfig":{"StorageOpt":{"size":"9t"}}}`, "HostConfig.StorageOpt"},
+		{`{"Image":"a","HostConfig":{"Mounts":[{"Type":"cluster","Source":"x","Target":"/x"}]}}`, "HostConfig.Mounts.Type"},
 		{`{"Image":"a","HostConfig":{"GroupAdd":["docker,root"]}}`, "HostConfig.GroupAdd"},
-		{`{"Image":"a","HostConfig":{"NetworkMode":"host"}}`, "HostConfig.NetworkMode"},
 		{`{"Image":"a","HostConfig":{"KernelMemory":4096}}`, "HostConfig.KernelMemory"},
 		{`{"Image":"a","Frobnicate":1}`, "Frobnicate"},
 		{`{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"fd00::9"}}}}}`, "NetworkingConfig.EndpointsConfig.IPAMConfig.IPv6Address"},
@@ -178,5 +198,16 @@ func TestCheckAcceptsWhatDockerSendsForAPlainRun(t *testing.T) {
 	}
 	if err := Check(&req, []byte(dockerRun)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestStorageSizeIsReadAsDockerReadsIt(t *testing.T) {
+	for text, want := range map[string]int64{"1G": 1 << 30, "512m": 512 << 20, "1073741824": 1 << 30} {
+		if got, err := StorageSize(map[string]string{"size": text}); err != nil || got != want {
+			t.Errorf("size=%s: %d, %v", text, got, err)
+		}
+	}
+	if got, err := StorageSize(nil); err != nil || got != 0 {
+		t.Errorf("no option: %d, %v", got, err)
 	}
 }

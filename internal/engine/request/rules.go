@@ -3,11 +3,15 @@
 package request
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+
+	"byre.dev/byre/internal/disk"
 )
 
 // Rules are all rules for a request to create a container.
@@ -44,7 +48,7 @@ func configRules() []Rule {
 // hostRules are those of HostConfig without Resources and Mounts.
 func hostRules() []Rule {
 	rules := honored(
-		"HostConfig.Binds", "HostConfig.PortBindings", "HostConfig.RestartPolicy", "HostConfig.AutoRemove",
+		"HostConfig.Binds", "HostConfig.PortBindings", "HostConfig.RestartPolicy", "HostConfig.AutoRemove", "HostConfig.Links",
 		"HostConfig.VolumesFrom", "HostConfig.ConsoleSize", "HostConfig.CapAdd", "HostConfig.CapDrop",
 		"HostConfig.CgroupnsMode", "HostConfig.Dns", "HostConfig.DnsOptions", "HostConfig.DnsSearch",
 		"HostConfig.ExtraHosts", "HostConfig.OomScoreAdj", "HostConfig.Privileged", "HostConfig.PublishAllPorts",
@@ -55,15 +59,14 @@ func hostRules() []Rule {
 		Rule{Field: "HostConfig.ContainerIDFile", Verdict: Harmless, Why: "the client writes the file"},
 		Rule{Field: "HostConfig.LogConfig.Type", Verdict: Partly, Why: "the log drivers are json-file, local and none", Allow: oneOf("json-file", "local", "none")},
 		Rule{Field: "HostConfig.LogConfig.Config", Verdict: Partly, Why: "the options of json-file and local are max-size, max-file and compress=false", Allow: allowLogOptions},
-		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "a machine has a network of its own, never the host's; name a network of the driver bridge, none, or container:NAME, and publish ports", Allow: allowNetworkMode},
+		Rule{Field: "HostConfig.NetworkMode", Verdict: Partly, Why: "name a network of the driver bridge, host, none, or container:NAME", Allow: allowNetworkMode},
 		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
 		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre., and those that put containers into one sandbox, are byre's own", Allow: allowAnnotations},
 		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "a group is a number or a name of the image's, without a comma or colon", Allow: allowGroups},
 		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own, the mode is private", Allow: oneOf("private", "shareable")},
 		Rule{Field: "HostConfig.Cgroup", Verdict: Refused, Why: "every container has a machine of its own"},
-		Rule{Field: "HostConfig.Links", Verdict: Refused, Why: "links are deprecated, containers of a network find each other by name"},
-		Rule{Field: "HostConfig.PidMode", Verdict: Refused, Why: "every container has a machine of its own"},
-		Rule{Field: "HostConfig.StorageOpt", Verdict: Refused, Why: "writable layers are sparse disks of one size, 64 GiB, and take what is written"},
+		Rule{Field: "HostConfig.PidMode", Verdict: Partly, Why: "every container has a machine of its own; container:NAME shares that container's machine and processes", Allow: isContainerPidMode},
+		Rule{Field: "HostConfig.StorageOpt", Verdict: Partly, Why: "the option is size, from 16m to 8t; without it a writable layer has 64 GiB", Allow: allowStorage},
 		Rule{Field: "HostConfig.UTSMode", Verdict: Refused, Why: "every container has a machine of its own"},
 		Rule{Field: "HostConfig.UsernsMode", Verdict: Partly, Why: "there are no user namespaces, the machine is the boundary", Allow: oneOf("host")},
 		Rule{Field: "HostConfig.Runtime", Verdict: Partly, Why: "the runtime is io.containerd.byre.v1", Allow: oneOf("io.containerd.byre.v1", "byre")},
@@ -104,17 +107,15 @@ func resourceRules(prefix string) []Rule {
 
 func mountRules() []Rule {
 	m := "HostConfig.Mounts."
-	rules := honored(m+"Source", m+"Target", m+"ReadOnly", m+"BindOptions.NonRecursive", m+"BindOptions.CreateMountpoint", m+"Consistency",
+	rules := honored(m+"VolumeOptions.Subpath", m+"ImageOptions.Subpath", m+"Source", m+"Target", m+"ReadOnly", m+"BindOptions.NonRecursive", m+"BindOptions.CreateMountpoint", m+"Consistency",
 		m+"VolumeOptions.NoCopy", m+"VolumeOptions.Labels", m+"TmpfsOptions.SizeBytes", m+"TmpfsOptions.Mode", m+"TmpfsOptions.Options")
 	return append(rules,
-		Rule{Field: m + "Type", Verdict: Partly, Why: "the types of mounts are bind, volume and tmpfs", Allow: oneOf(mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs)},
+		Rule{Field: m + "Type", Verdict: Partly, Why: "the types of mounts are bind, volume, tmpfs and image", Allow: oneOf(mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs, mount.TypeImage)},
 		Rule{Field: m + "BindOptions.Propagation", Verdict: Partly, Why: "mounts do not propagate between host and guest, the mode is rprivate", Allow: oneOf(mount.PropagationRPrivate, mount.PropagationPrivate)},
 		Rule{Field: m + "BindOptions.ReadOnlyNonRecursive", Verdict: Refused, Why: "a read-only share is read-only all the way down"},
 		Rule{Field: m + "BindOptions.ReadOnlyForceRecursive", Verdict: Harmless, Why: "a read-only share is read-only all the way down"},
-		Rule{Field: m + "VolumeOptions.Subpath", Verdict: Refused, Why: "a volume is mounted as a whole"},
 		Rule{Field: m + "VolumeOptions.DriverConfig.Name", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
 		Rule{Field: m + "VolumeOptions.DriverConfig.Options", Verdict: Partly, Why: "there are type=ext4 with size, and o=bind with device", Allow: func(any) bool { return true }},
-		Rule{Field: m + "ImageOptions.Subpath", Verdict: Refused, Why: "images are not mounted"},
 		Rule{Field: m + "ClusterOptions", Verdict: Refused, Why: "there is no swarm"},
 	)
 }
@@ -168,7 +169,36 @@ func asString(v any) string {
 
 func allowNetworkMode(v any) bool {
 	mode, ok := v.(container.NetworkMode)
-	return ok && !mode.IsHost() && !strings.HasPrefix(string(mode), "ns:")
+	return ok && !strings.HasPrefix(string(mode), "ns:")
+}
+
+func isContainerPidMode(v any) bool {
+	mode, ok := v.(container.PidMode)
+	return ok && mode.IsContainer()
+}
+
+func allowStorage(v any) bool {
+	options, ok := v.(map[string]string)
+	_, err := StorageSize(options)
+	return ok && err == nil
+}
+
+// StorageSize returns how many bytes a container may write to its writable
+// layer, 0 for the usual.
+func StorageSize(options map[string]string) (size int64, err error) {
+	for name, value := range options {
+		if !strings.EqualFold(name, "size") {
+			return 0, fmt.Errorf("storage option %s is not known", name)
+		}
+		size, err = units.RAMInBytes(value)
+		if err == nil && (size < disk.MinScratch || size > disk.MaxScratch) {
+			err = disk.ErrSize
+		}
+		if err != nil {
+			return 0, fmt.Errorf("storage option size=%s: %w", value, err)
+		}
+	}
+	return size, nil
 }
 
 func isMinusOne(v any) bool {

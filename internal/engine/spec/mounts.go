@@ -16,16 +16,19 @@ const DefaultShmSize = 64 << 20
 
 // systemMounts are Docker's own mounts of every container.
 func systemMounts(c Container) []specs.Mount {
-	access := "ro"
+	access, cgroups := "ro", "ro"
 	if c.Host.Privileged {
-		access = "rw"
+		access, cgroups = "rw", "rw"
+	}
+	if sec, err := ParseSecurity(c.Host.SecurityOpt); err == nil && sec.WritableCgroups != nil {
+		cgroups = map[bool]string{true: "rw", false: "ro"}[*sec.WritableCgroups]
 	}
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access}},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{access, "nosuid", "noexec", "nodev"}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{cgroups, "nosuid", "noexec", "nodev"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", c.Host.ShmSize)}},
 	}

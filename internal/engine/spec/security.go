@@ -4,6 +4,7 @@ package spec
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -31,10 +32,14 @@ type Security struct {
 	Unconfined bool
 	// Profile is a seccomp filter of the request's own.
 	Profile *specs.LinuxSeccomp
+	// WritableCgroups says whether the container may change its own control
+	// groups; nil means what it is otherwise: a privileged one may.
+	WritableCgroups *bool
 }
 
 // ParseSecurity reads security options. Those of AppArmor and SELinux that turn
-// them off are accepted, as the guest has neither; others are refused.
+// them off are accepted, as the guest has neither; others are refused. What is
+// no option at all is told of in dockerd's words.
 func ParseSecurity(options []string) (Security, error) {
 	var s Security
 	for _, o := range options {
@@ -42,26 +47,53 @@ func ParseSecurity(options []string) (Security, error) {
 		if !ok {
 			name, value, ok = strings.Cut(o, ":")
 		}
-		switch {
-		case name == "no-new-privileges" && (!ok || value == "true"):
-			s.NoNewPrivileges = true
-		case name == "no-new-privileges" && value == "false":
-			s.NoNewPrivileges = false
-		case o == "apparmor=unconfined", o == "label=disable", o == "label:disable", o == "systempaths=unconfined":
-		case o == "seccomp=builtin":
-		case o == "seccomp=unconfined", o == "seccomp:unconfined":
-			s.Unconfined = true
-		case name == "seccomp":
-			profile, err := parseSeccomp(value)
-			if err != nil {
-				return s, err
+		if !ok {
+			if o != "no-new-privileges" && o != "writable-cgroups" {
+				return s, invalid("invalid --security-opt 1: %q", o)
 			}
-			s.Profile = profile
-		default:
-			return s, invalid("byre does not support HostConfig.SecurityOpt %q: give no-new-privileges or seccomp; the guest has neither AppArmor nor SELinux", o)
+			value = "true"
+		}
+		if err := s.set(o, name, value); err != nil {
+			return s, err
 		}
 	}
 	return s, nil
+}
+
+// set takes one option, o, which is name and value.
+func (s *Security) set(o, name, value string) (err error) {
+	switch name {
+	case "no-new-privileges":
+		s.NoNewPrivileges, err = parseSwitch(o, value)
+	case "writable-cgroups":
+		var yes bool
+		yes, err = parseSwitch(o, value)
+		s.WritableCgroups = &yes
+	case "seccomp":
+		switch value {
+		case "builtin":
+			s.Unconfined, s.Profile = false, nil
+		case "unconfined":
+			s.Unconfined = true
+		default:
+			s.Profile, err = parseSeccomp(value)
+		}
+	case "apparmor", "label", "systempaths":
+		if o != "apparmor=unconfined" && o != "systempaths=unconfined" && (name != "label" || value != "disable") {
+			return invalid("byre does not support HostConfig.SecurityOpt %q: give no-new-privileges, writable-cgroups or seccomp; the guest has neither AppArmor nor SELinux", o)
+		}
+	default:
+		return invalid("invalid --security-opt 2: %q", o)
+	}
+	return err
+}
+
+func parseSwitch(o, value string) (bool, error) {
+	yes, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, invalid("invalid --security-opt 2: %q", o)
+	}
+	return yes, nil
 }
 
 // parseSeccomp takes profiles in the specification's own form.

@@ -114,6 +114,11 @@ func withAnnotations(s *specs.Spec, c Container) error {
 			return err
 		}
 	}
+	if c.Host.PidMode.IsContainer() {
+		if s.Annotations, err = shimapi.Annotate(s.Annotations, shimapi.AnnotationPID, c.Host.PidMode.Container()); err != nil {
+			return err
+		}
+	}
 	settings := map[string]shimapi.Mount{}
 	for _, m := range c.Mounts {
 		if m.Settings != nil {

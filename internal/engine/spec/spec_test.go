@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +110,38 @@ func TestWhatNoSpecificationCanSayIsRefusedByName(t *testing.T) {
 	}
 	if _, err := spec.TmpfsOptions("size=1m,lowerdir=/x"); err == nil {
 		t.Error("an option of another file system was taken for a tmpfs")
+	}
+}
+
+func TestControlGroupsAreWritableWhereThatIsAskedFor(t *testing.T) {
+	for _, tc := range []struct {
+		privileged bool
+		option     string
+		want       string
+	}{
+		{false, "", "ro"}, {true, "", "rw"},
+		{false, "writable-cgroups", "rw"}, {false, "writable-cgroups=1", "rw"}, {false, "writable-cgroups=false", "ro"},
+		{true, "writable-cgroups=false", "ro"},
+	} {
+		s, err := spec.Build(input(func(c *spec.Container) {
+			c.Host.Privileged = tc.privileged
+			if tc.option != "" {
+				c.Host.SecurityOpt = []string{tc.option}
+			}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range s.Mounts {
+			if m.Type == "cgroup" && !slices.Contains(m.Options, tc.want) {
+				t.Errorf("privileged %v, %q: options %v, want %s", tc.privileged, tc.option, m.Options, tc.want)
+			}
+		}
+	}
+	for _, bad := range []string{"writable-cgroups=potato", "writeable-cgroups=true", "nothing"} {
+		if _, err := spec.ParseSecurity([]string{bad}); err == nil || !strings.Contains(err.Error(), "invalid --security-opt") {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 

@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	// chunk is how much is read at once: the size of a FIFO.
-	chunk = 64 << 10
+	// chunk is how much is read at once, and the size that a FIFO is given.
+	chunk = 256 << 10
+	// firstChunk is how much is read until a read fills it: most processes write
+	// little.
+	firstChunk = 16 << 10
 	// lineIdle is how long an unfinished line waits for its end before it is
 	// logged as it is, so that a kill of the daemon cannot lose it.
 	lineIdle = 500 * time.Millisecond
@@ -19,7 +22,7 @@ const (
 // pump carries one output stream to its end.
 func (h *Hub) pump(o *output) {
 	defer h.endOutput(o)
-	buf := make([]byte, chunk)
+	buf := make([]byte, firstChunk)
 	for {
 		n, err := h.read(o, buf)
 		if n > 0 {
@@ -27,6 +30,9 @@ func (h *Hub) pump(o *output) {
 		}
 		if err != nil {
 			return
+		}
+		if n == len(buf) && n < chunk {
+			buf = make([]byte, min(4*n, chunk))
 		}
 	}
 }

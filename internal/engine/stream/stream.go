@@ -161,6 +161,9 @@ func (h *Hub) open(hold bool) (err error) {
 		if o.f, err = openRead(h.path(o.name)); err != nil {
 			return err
 		}
+		if err = widen(o.f); err != nil {
+			return err
+		}
 		if !hold {
 			continue
 		}

@@ -8,6 +8,7 @@ package task
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -40,23 +41,43 @@ func (r *Runner) tasks() tasks.TasksClient { return r.client.TaskService() }
 
 func (r *Runner) snapshots() snapshots.Snapshotter { return r.client.SnapshotService(r.snapshotter) }
 
-// Prepare makes the writable snapshot of a container on top of its image's. It
-// stays until Discard.
-func (r *Runner) Prepare(ctx context.Context, id, parent string) error {
-	_, err := r.snapshots().Prepare(ctx, id, parent, snapshots.WithLabels(map[string]string{
-		// Nothing refers to the snapshot of a container that does not run.
-		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
-	}))
-	if err != nil {
+// Prepare makes the writable snapshot of a container on top of its image's, with
+// size bytes for what is written, or 0 for the usual. It stays until Discard.
+func (r *Runner) Prepare(ctx context.Context, id, parent string, size int64) error {
+	labels := kept()
+	if size != 0 {
+		labels[snapshots.LabelSnapshotMaxSize] = strconv.FormatInt(size, 10)
+	}
+	if _, err := r.snapshots().Prepare(ctx, id, parent, snapshots.WithLabels(labels)); err != nil {
 		return fmt.Errorf("prepare snapshot %s: %w", id, err)
 	}
 	return nil
 }
 
-// Discard removes the writable snapshot of a container.
+// kept are the labels of a snapshot that stays although nothing refers to it
+// while its container does not run.
+func kept() map[string]string {
+	return map[string]string{"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339)}
+}
+
+// Discard removes the snapshots of a container.
 func (r *Runner) Discard(ctx context.Context, id string) error {
-	if err := r.snapshots().Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("remove snapshot %s: %w", id, err)
+	views := 0
+	for r.hasView(ctx, id, views) {
+		views++
+	}
+	// The last goes first: what a kill leaves is found by the same count.
+	for i := range views {
+		if err := r.remove(ctx, viewKey(id, views-1-i)); err != nil {
+			return err
+		}
+	}
+	return r.remove(ctx, id)
+}
+
+func (r *Runner) remove(ctx context.Context, key string) error {
+	if err := r.snapshots().Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove snapshot %s: %w", key, err)
 	}
 	return nil
 }
@@ -86,11 +107,7 @@ func (r *Runner) Create(ctx context.Context, id string, spec *specs.Spec, io Std
 	if err != nil {
 		return 0, fmt.Errorf("encode specification: %w", err)
 	}
-	_, err = r.client.ContainerService().Create(ctx, containers.Container{
-		ID: id, Spec: encoded, SnapshotKey: id, Snapshotter: r.snapshotter,
-		Runtime: containers.RuntimeInfo{Name: shimapi.Runtime},
-	})
-	if err != nil {
+	if err := r.describe(ctx, id, encoded); err != nil {
 		return 0, fmt.Errorf("describe container: %w", err)
 	}
 	resp, err := r.tasks().Create(ctx, &tasks.CreateTaskRequest{
@@ -107,8 +124,30 @@ func (r *Runner) Create(ctx context.Context, id string, spec *specs.Spec, io Std
 	return resp.Pid, nil
 }
 
+// describe tells containerd of the container. What is left of an earlier run,
+// whose shim was killed or whose start a kill of the daemon cut off, goes first.
+func (r *Runner) describe(ctx context.Context, id string, spec typeurl.Any) error {
+	c := containers.Container{
+		ID: id, Spec: spec, SnapshotKey: id, Snapshotter: r.snapshotter,
+		Runtime: containers.RuntimeInfo{Name: shimapi.Runtime},
+	}
+	_, err := r.client.ContainerService().Create(ctx, c)
+	if !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	if st, stErr := r.Status(ctx, id); stErr == nil && st.Exit == nil {
+		return err // it lives
+	}
+	r.Clean(ctx, id)
+	_, err = r.client.ContainerService().Create(ctx, c)
+	return err
+}
+
 // cleanupTimeout bounds the clearing away after a failure.
 const cleanupTimeout = 30 * time.Second
+
+// cleanTimeout bounds the end of a task that is not wanted.
+const cleanTimeout = 2 * time.Minute
 
 // Start starts a created process; an empty exec is the container's first.
 func (r *Runner) Start(ctx context.Context, id, exec string) (uint32, error) {
@@ -209,8 +248,7 @@ func (r *Runner) Update(ctx context.Context, id string, limits *specs.LinuxResou
 
 // Delete removes a task that has ended, and its container in containerd.
 func (r *Runner) Delete(ctx context.Context, id string) error {
-	_, err := r.tasks().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+	if err := r.deleteTask(ctx, id); err != nil {
 		return fmt.Errorf("delete task: %w", err)
 	}
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
@@ -219,8 +257,35 @@ func (r *Runner) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// Clean kills and removes whatever there is of a task.
+// goneWait bounds the wait for containerd to see that a shim is gone.
+const goneWait = 10 * time.Second
+
+// deleteTask removes a task. When its shim is killed meanwhile, containerd
+// removes it by itself, and is waited for.
+func (r *Runner) deleteTask(ctx context.Context, id string) error {
+	for end := time.Now().Add(goneWait); ; {
+		_, err := r.tasks().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+		err = errgrpc.ToNative(err)
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		// A process that runs stays so.
+		if errdefs.IsFailedPrecondition(err) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Clean kills and removes whatever there is of a task; one that does not end in
+// time is left.
 func (r *Runner) Clean(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
 	if st, err := r.Status(ctx, id); err == nil && st.Exit == nil {
 		_ = r.Kill(ctx, id, "", syscall.SIGKILL, true)
 		_, _ = r.Wait(ctx, id, "")

@@ -54,7 +54,7 @@ func buildShim(t *testing.T) string {
 
 func TestATaskRunsFromItsSnapshotToItsExit(t *testing.T) {
 	r, srv, ctx := runner(t, buildShim(t))
-	if err := r.Prepare(ctx, "c1", ""); err != nil {
+	if err := r.Prepare(ctx, "c1", "", 0); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := r.Usage(ctx, "c1"); err != nil || n < 0 {
@@ -115,7 +115,7 @@ func expectGone(t *testing.T, r *task.Runner, srv *ctrd.Server, ctx context.Cont
 
 func TestCleanEndsATaskThatRuns(t *testing.T) {
 	r, srv, ctx := runner(t, buildShim(t))
-	if err := r.Prepare(ctx, "c1", ""); err != nil {
+	if err := r.Prepare(ctx, "c1", "", 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Create(ctx, "c1", &specs.Spec{}, task.Stdio{}); err != nil {
@@ -139,7 +139,7 @@ func TestATaskThatCannotBeMadeLeavesItsSnapshotAndNothingElse(t *testing.T) {
 	if _, err := r.Create(ctx, "c1", &specs.Spec{}, task.Stdio{}); !errdefs.IsNotFound(err) {
 		t.Errorf("without a snapshot: %v", err)
 	}
-	if err := r.Prepare(ctx, "c1", ""); err != nil {
+	if err := r.Prepare(ctx, "c1", "", 0); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // a second try meets nothing of the first

@@ -66,6 +66,9 @@ func diskSize(options map[string]string) (int64, error) {
 	if err != nil || n <= 0 {
 		return 0, invalid("volume option size: %q is no size", s)
 	}
+	if n < disk.MinScratch || n > disk.MaxScratch {
+		return 0, invalid("volume option size: %s: %v", s, disk.ErrSize)
+	}
 	return n, nil
 }
 
@@ -103,20 +106,8 @@ func (m *Manager) makeData(dir string, v *Volume) error {
 	if err := os.Remove(v.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return m.cloneDisk(v.Path, size)
-}
-
-// cloneDisk copies the template. The guest grows the file system to the disk's
-// size when it mounts it.
-func (m *Manager) cloneDisk(path string, size int64) error {
-	info, err := os.Stat(m.template)
-	if err != nil {
-		return fmt.Errorf("template of disks: %w", err)
-	}
-	if size != 0 && size < info.Size() {
-		return invalid("volume option size: disks are made of %s or more, of which they take what is written", units.BytesSize(float64(info.Size())))
-	}
-	return disk.Clone(path, m.template, size)
+	// The guest grows the file system when it mounts it.
+	return disk.Scratch(v.Path, m.template, size)
 }
 
 // Size returns what a volume takes on the host's disk.

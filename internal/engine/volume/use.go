@@ -23,6 +23,7 @@ type Fill struct {
 	// Needed says that the volume is empty.
 	Needed bool
 	lock   *sync.Mutex
+	path   string
 	mark   string
 }
 
@@ -30,44 +31,76 @@ type Fill struct {
 // What a fill that was cut off left counts as nothing, and is removed unless
 // used says that somebody works with it. End ends it in any case.
 func (m *Manager) BeginFill(v Volume, used bool) (*Fill, error) {
-	m.mu.Lock()
-	lock := m.filling[v.Name]
-	if lock == nil {
-		lock = &sync.Mutex{}
-		m.filling[v.Name] = lock
-	}
-	m.mu.Unlock()
-	lock.Lock()
-	f := &Fill{lock: lock, mark: filepath.Join(m.dir, v.Name, fillMark)}
+	f := m.fillOf(v)
+	f.lock.Lock()
 	var err error
-	if f.Needed, err = f.prepare(v, used); err != nil {
-		lock.Unlock()
+	if f.Needed, err = f.prepare(used); err != nil {
+		f.lock.Unlock()
 		return nil, fmt.Errorf("fill volume %s: %w", v.Name, err)
 	}
 	return f, nil
 }
 
-func (f *Fill) prepare(v Volume, used bool) (needed bool, err error) {
-	if _, err := os.Stat(f.mark); err == nil && !used {
-		if err := clearDir(v.Path); err != nil {
-			return false, err
-		}
+// Settle is BeginFill for a user who wants no fill: what one that was cut off
+// left is removed, lest the next fill takes that user's files for it.
+func (m *Manager) Settle(v Volume, used bool) error {
+	f := m.fillOf(v)
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	if err := f.settle(used); err != nil {
+		return fmt.Errorf("clear volume %s: %w", v.Name, err)
 	}
-	empty, err := isEmpty(v.Path)
+	return nil
+}
+
+func (m *Manager) fillOf(v Volume) *Fill {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lock := m.filling[v.Name]
+	if lock == nil {
+		lock = &sync.Mutex{}
+		m.filling[v.Name] = lock
+	}
+	return &Fill{lock: lock, path: v.Path, mark: filepath.Join(m.dir, v.Name, fillMark)}
+}
+
+func (f *Fill) settle(used bool) error {
+	if _, err := os.Stat(f.mark); err != nil || used {
+		return nil
+	}
+	return f.undo()
+}
+
+// undo removes what a fill left, and then its mark.
+func (f *Fill) undo() error {
+	if err := clearDir(f.path); err != nil {
+		return err
+	}
+	return os.Remove(f.mark)
+}
+
+func (f *Fill) prepare(used bool) (needed bool, err error) {
+	if err := f.settle(used); err != nil {
+		return false, err
+	}
+	empty, err := isEmpty(f.path)
 	if err != nil || !empty {
 		return false, err
 	}
 	return true, os.WriteFile(f.mark, nil, 0o600)
 }
 
-// End gives the right back. A fill that was not done is done again by the next
-// user.
+// End gives the right back. Of a fill that was not done nothing is left, and the
+// next user does it again. The mark outlives the daemon alone.
 func (f *Fill) End(done bool) error {
 	defer f.lock.Unlock()
-	if !f.Needed || !done {
+	switch {
+	case !f.Needed:
 		return nil
+	case done:
+		return os.Remove(f.mark)
 	}
-	return os.Remove(f.mark)
+	return f.undo()
 }
 
 func isEmpty(dir string) (bool, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"byre.dev/byre/internal/disk"
 	"byre.dev/byre/internal/engine/volume"
 )
 
@@ -21,11 +22,24 @@ func open(t *testing.T) (*volume.Manager, string) {
 	if err := os.WriteFile(template, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := disk.Create(disk.SeedOf(template), disk.SeedSize); err != nil {
+		t.Fatal(err)
+	}
 	m, err := volume.Open(filepath.Join(dir, "volumes"), template)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m, dir
+}
+
+// reopen opens the manager that open made as another daemon does.
+func reopen(t *testing.T, dir string) *volume.Manager {
+	t.Helper()
+	m, err := volume.Open(filepath.Join(dir, "volumes"), filepath.Join(dir, "template"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 func TestOptionsThatAreNotHonoredAreRefusedByName(t *testing.T) {
@@ -69,6 +83,21 @@ func TestVolumeOfADirectoryLeavesItThere(t *testing.T) {
 	}
 }
 
+func TestDiskHasRoomForTheSizeOfItsVolume(t *testing.T) {
+	m, _ := open(t)
+	v, _, err := m.Create("vol", nil, map[string]string{"type": "ext4", "size": "1g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(v.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() < 1<<30 || info.Size() > 1<<30+1<<26 {
+		t.Errorf("a disk of %d bytes for 1 GiB", info.Size())
+	}
+}
+
 func TestDiskIsHeldByOneContainer(t *testing.T) {
 	m, _ := open(t)
 	v, _, err := m.Create("vol", nil, map[string]string{"type": "ext4"})
@@ -91,8 +120,75 @@ func TestDiskIsHeldByOneContainer(t *testing.T) {
 	}
 }
 
-func TestFillThatWasCutOffIsDoneAgain(t *testing.T) {
+func TestAFillThatFailedLeavesNothingThatCouldClearAUsersFiles(t *testing.T) {
 	m, _ := open(t)
+	v, _, err := m.Create("vol", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := m.BeginFill(v, false)
+	if err != nil || !f.Needed {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	file := filepath.Join(v.Path, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.End(false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("half a fill is still there")
+	}
+	// What comes into the volume now is somebody's.
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = m.BeginFill(v, false); err != nil || f.Needed {
+		t.Fatalf("%+v, %v; want no fill", f, err)
+	}
+	if err := f.End(true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("a file that was no fill's is gone: %v", err)
+	}
+}
+
+func TestAUserWhoWantsNoFillFindsNothingOfOneThatWasCutOff(t *testing.T) {
+	m, dir := open(t)
+	v, _, err := m.Create("vol", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.BeginFill(v, false); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(v.Path, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m = reopen(t, dir) // the daemon was killed
+	if err := m.Settle(v, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("half a fill is still there")
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := m.BeginFill(v, false)
+	if err != nil || f.Needed {
+		t.Fatalf("%+v, %v; want no fill", f, err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("a user's file was taken for a fill's: %v", err)
+	}
+}
+
+func TestFillThatWasCutOffIsDoneAgain(t *testing.T) {
+	m, dir := open(t)
 	v, _, err := m.Create("vol", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +215,7 @@ func TestFillThatWasCutOffIsDoneAgain(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	end(f, false)
+	m = reopen(t, dir)            // the daemon was killed
 	end(begin(true, false), true) // in use: what is there stays
 	if _, err := os.Stat(file); err != nil {
 		t.Errorf("a volume in use was cleared: %v", err)

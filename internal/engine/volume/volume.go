@@ -80,8 +80,12 @@ func Open(dir, template string) (*Manager, error) {
 	for _, e := range entries {
 		v, err := m.read(e.Name())
 		if errors.Is(err, fs.ErrNotExist) {
-			// A kill came between the directory and its description: nobody
-			// has been told of the volume.
+			// A kill came between the directory and its description, at the
+			// volume's creation or its removal: nobody knows of it, and what
+			// is in it must not come back in the next volume of that name.
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return nil, fmt.Errorf("open volumes: remove what is left of volume %s: %w", e.Name(), err)
+			}
 			continue
 		}
 		if err != nil {

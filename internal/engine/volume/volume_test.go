@@ -40,6 +40,9 @@ func TestVolumesOutliveTheManager(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := os.Stat(filepath.Join(dir, "half")); !os.IsNotExist(err) {
+		t.Errorf("what was half made is still there, and would be in the next volume of its name: %v", err)
+	}
 	got, err := again.Get("data")
 	if err != nil || got.Labels["a"] != "b" || got.Path != v.Path || len(again.List()) != 2 {
 		t.Fatalf("%+v of %d, error %v", got, len(again.List()), err)
