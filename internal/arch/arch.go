@@ -20,6 +20,7 @@ mux:
 cpio:
 guestapi:
 shimapi:
+daemonapi:
 
 # 2 host: what operating systems do differently, one package each
 testenv:
@@ -32,12 +33,13 @@ localsock:
 hostproc:
 disk:
 lockfile:
+interrupt:
 usernet: lockfile
 home:
 
 # 3 machines
 vm:
-guestimage: guestapi
+guestimage: guestapi disk
 vm/hcs:
 vm/qemu: vm mux hostproc guestimage lockfile
 vm/vmtest: vm guestapi testenv
@@ -50,7 +52,7 @@ snapshot: layer disk
 guest/vport:
 guest/reap:
 guest/initproc: guestapi
-guest/stdio:
+guest/stdio: mux
 guest/taskapi:
 guest/archive:
 guest/mount: mux guestapi guest/vport
@@ -64,7 +66,7 @@ guest/guesttest: guestapi mux testenv
 sandbox: guestapi shimapi mux linux p9/p9srv p9/replay hostfs watch vm disk localsock
 
 # 5 services: the same things behind several doors
-shim: sandbox shimapi usernet vm guestapi
+shim: sandbox shimapi usernet vm guestapi mux
 ctrd: snapshot lockfile shimapi
 engine: usernet shimapi watch disk
 build: engine
@@ -73,7 +75,7 @@ dockerapi: engine build
 spare: shimapi
 daemon: ctrd engine build builder dockerapi localsock lockfile home spare
 doctor: home localsock shimapi spare
-cli: localsock home
+cli: localsock home daemonapi interrupt
 arch:
 `
 

@@ -13,7 +13,7 @@ import (
 // faultPackages are the directories of the packages that the table names.
 var faultPackages = map[string]string{
 	"guestimage": "guestimage", "qemu": "vm/qemu", "image": "engine/image", "layer": "layer", "ctrd": "ctrd", "snapshot": "snapshot",
-	"archive": "guest/archive", "sandbox": "sandbox", "stdio": "guest/stdio", "task": "guest/task", "daemon": "daemon", "arch": "arch",
+	"archive": "guest/archive", "sandbox": "sandbox", "stdio": "guest/stdio", "task": "guest/task", "daemon": "daemon", "arch": "arch", "e2e": "../test/e2e",
 }
 
 func TestTheTableOfFaultsNamesTestsThatExist(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"byre.dev/byre/internal/daemonapi"
 	"byre.dev/byre/internal/home"
 	"byre.dev/byre/internal/localsock"
 )
@@ -34,7 +35,9 @@ const (
 
 // autostart connects to the daemon and starts it once when nobody answers.
 type autostart struct {
-	home     home.Dir
+	home home.Dir
+	// program is byred.
+	program  string
 	progress io.Writer
 
 	mu sync.Mutex
@@ -63,6 +66,15 @@ func (a *autostart) dial(ctx context.Context) (net.Conn, error) {
 	return localsock.Dial(ctx, sock)
 }
 
+// ensure makes sure that a daemon answers.
+func (a *autostart) ensure(ctx context.Context) error {
+	conn, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // start starts a daemon and waits until it answers. A daemon that is ending
 // holds its state for a moment longer, and is waited for.
 func (a *autostart) start(ctx context.Context) error {
@@ -73,7 +85,7 @@ func (a *autostart) start(ctx context.Context) error {
 	defer cancel()
 	for said := false; ; said = true {
 		err := a.launch(ctx)
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != home.ExitTaken {
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != daemonapi.ExitTaken {
 			return err
 		}
 		if !said {
@@ -87,19 +99,15 @@ func (a *autostart) start(ctx context.Context) error {
 	}
 }
 
-// launch runs "byre serve" in a session of its own and waits until it answers.
+// launch runs the daemon in a session of its own and waits until it answers.
 func (a *autostart) launch(ctx context.Context) error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find own program to start the daemon: %w", err)
-	}
 	logPath := a.home.Path("serve.log")
 	logFile, offset, err := openLog(logPath)
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
-	cmd := exec.Command(exe, "serve")
+	cmd := exec.Command(a.program, daemonapi.Serve)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.Dir = string(a.home)
 	cmd.Env = append(os.Environ(), home.Env+"="+string(a.home))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cli is byre's command tree: docker's own command line, embedded, and
-// byre's own verbs.
+// byre's own verbs, which it hands to byred, the program that holds the daemon
+// ([daemonapi]).
 //
 // docker's commands speak to byre's daemon over the door of the state directory;
 // the first of them that needs the daemon starts it (autostart.go). DOCKER_HOST
@@ -13,28 +14,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/signal"
+	"os/exec"
 	"slices"
-	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli/command"
-	"github.com/docker/cli/cli/command/commands"
 	"github.com/docker/cli/cli/flags"
 	"github.com/moby/moby/client"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"byre.dev/byre/internal/daemonapi"
 	"byre.dev/byre/internal/home"
+	"byre.dev/byre/internal/interrupt"
 	"byre.dev/byre/internal/localsock"
 )
-
-// NetworkVerb is the hidden verb that runs one network's switch process.
-const NetworkVerb = "network-switch"
 
 // Config is what the command tree needs from the program it is linked into.
 type Config struct {
@@ -42,23 +39,22 @@ type Config struct {
 	Version string
 	// Home is the state directory.
 	Home home.Dir
-	// Serve runs the daemon until ctx ends; ready is called once it answers.
-	Serve func(ctx context.Context, ready func()) error
-	// Doctor examines the host and writes its findings; the error says that
-	// something keeps containers from running.
-	Doctor func(ctx context.Context, w io.Writer) error
-	// Network runs one network's switch until it is told to stop.
-	Network func(ctx context.Context, args []string) error
+	// Daemon is the path of byred, which the daemon is started from.
+	Daemon string
+	// Become has this process go on as byred with the arguments. Where a process
+	// cannot do that it returns when that program has ended, with an
+	// [exec.ExitError] for an exit code that is not 0.
+	Become func(args ...string) error
 }
 
 // Main runs the command line args (without the program's name) and returns the
 // process's exit code.
 func Main(ctx context.Context, cfg Config, args []string) int {
-	ctx, stop := signalContext(ctx)
+	ctx, stop := interrupt.Context(ctx)
 	defer stop()
 	err := run(ctx, cfg, args)
-	if cause, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && err != nil {
-		return 128 + int(cause.sig)
+	if sig := interrupt.Cause(ctx); sig != nil && err != nil {
+		return sig.ExitCode()
 	}
 	if err == nil || errdefs.IsCanceled(err) {
 		return 0
@@ -72,39 +68,7 @@ func Main(ctx context.Context, cfg Config, args []string) int {
 	return 1
 }
 
-// signalError is the cause of a context that a signal ended.
-type signalError struct{ sig syscall.Signal }
-
-func (e *signalError) Error() string { return "ended by signal: " + e.sig.String() }
-
-// signalContext ends ctx at the first terminating signal; the third one kills
-// the process, for commands that do not heed their context.
-func signalContext(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	signals := make(chan os.Signal, 3)
-	signal.Notify(signals, terminationSignals...)
-	go func() { // ends with the process: stop closes the channel
-		seen := 0
-		for s := range signals {
-			sig, _ := s.(syscall.Signal)
-			cancel(&signalError{sig})
-			if seen++; seen == 3 {
-				os.Exit(128 + int(sig))
-			}
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		close(signals)
-		cancel(nil)
-	}
-}
-
 func run(ctx context.Context, cfg Config, args []string) error {
-	if len(args) > 0 && args[0] == NetworkVerb {
-		// The switch process stays small: nothing of docker's is set up.
-		return cfg.Network(ctx, args[1:])
-	}
 	dockerCli, err := command.NewDockerCli(command.WithBaseContext(ctx))
 	if err != nil {
 		return err
@@ -120,7 +84,7 @@ func run(ctx context.Context, cfg Config, args []string) error {
 	var options []command.CLIOption
 	var starter *autostart
 	if len(opts.Hosts) == 0 && opts.Context == "" {
-		starter = &autostart{home: cfg.Home, progress: dockerCli.Err()}
+		starter = &autostart{home: cfg.Home, program: cfg.Daemon, progress: dockerCli.Err()}
 		options = ownDaemon(opts, starter)
 	}
 	if err := top.Initialize(options...); err != nil {
@@ -177,32 +141,9 @@ func rootCommand(dockerCli *command.DockerCli, cfg Config) (*cobra.Command, *fla
 	opts, _ := cli.SetupRootCommand(root)
 	root.SetVersionTemplate("byre version {{.Version}}\n")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
-	commands.AddCommands(root, dockerCli)
-	for _, c := range root.Commands() {
-		// The registry of docker's commands is all or nothing; byre has no swarm.
-		if _, swarm := c.Annotations["swarm"]; swarm {
-			c.Hidden = true
-		}
-	}
+	addDockerCommands(root, dockerCli)
 	root.AddCommand(serveCommand(cfg), doctorCommand(cfg))
 	return root, opts
-}
-
-func serveCommand(cfg Config) *cobra.Command {
-	return &cobra.Command{
-		Use:   "serve",
-		Short: "Run the daemon in the foreground (other commands start it by themselves)",
-		Args:  cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := cfg.Serve(cmd.Context(), func() {
-				fmt.Fprintln(cmd.ErrOrStderr(), "byre: the Docker API answers on", localsock.Address(cfg.Home.Path("docker.sock")))
-			})
-			if _, taken := errors.AsType[*home.TakenError](err); taken {
-				return cli.StatusError{Cause: err, StatusCode: home.ExitTaken}
-			}
-			return err
-		},
-	}
 }
 
 func doctorCommand(cfg Config) *cobra.Command {
@@ -210,8 +151,18 @@ func doctorCommand(cfg Config) *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine this host: what works, what does not, and what to do about it",
 		Args:  cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cfg.Doctor(cmd.Context(), cmd.OutOrStdout())
+		RunE: func(*cobra.Command, []string) error {
+			return become(cfg, daemonapi.Doctor)
 		},
 	}
+}
+
+// become goes on as the program that holds the daemon, whose exit code is then
+// this process's.
+func become(cfg Config, args ...string) error {
+	err := cfg.Become(args...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return cli.StatusError{StatusCode: exit.ExitCode()}
+	}
+	return err
 }

@@ -13,7 +13,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +24,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/cli/cli/command"
+
+	"byre.dev/byre/internal/daemonapi"
 	"byre.dev/byre/internal/home"
 	"byre.dev/byre/internal/localsock"
 )
@@ -52,12 +57,12 @@ func daemon(mode string) int {
 		return 3
 	case "taken once":
 		if b, _ := os.ReadFile(dir.Path("starts")); strings.Count(string(b), "\n") == 1 {
-			return home.ExitTaken
+			return daemonapi.ExitTaken
 		}
 	case "late":
 		time.Sleep(300 * time.Millisecond)
 		fmt.Fprintln(starts, "found it taken")
-		return home.ExitTaken
+		return daemonapi.ExitTaken
 	}
 	if err := os.WriteFile(dir.Path("daemon.pid"), fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
 		return 9
@@ -110,7 +115,7 @@ func starts(t *testing.T, dir home.Dir) int {
 func TestTheFirstCommandStartsTheDaemonAndTheOthersFindIt(t *testing.T) {
 	t.Setenv(daemonMode, "good")
 	dir := newHome(t)
-	a := &autostart{home: dir, progress: io.Discard}
+	a := &autostart{home: dir, program: os.Args[0], progress: io.Discard}
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
@@ -134,7 +139,7 @@ func TestTheFirstCommandStartsTheDaemonAndTheOthersFindIt(t *testing.T) {
 func TestADaemonThatEndsWhileStartingShowsItsLog(t *testing.T) {
 	t.Setenv(daemonMode, "broken")
 	dir := newHome(t)
-	a := &autostart{home: dir, progress: io.Discard}
+	a := &autostart{home: dir, program: os.Args[0], progress: io.Discard}
 	if _, err := a.dial(t.Context()); err == nil {
 		t.Error("a daemon that ended was reached")
 	}
@@ -152,7 +157,7 @@ func TestADaemonThatIsEndingIsWaitedFor(t *testing.T) {
 	t.Setenv(daemonMode, "taken once")
 	dir := newHome(t)
 	var said bytes.Buffer
-	c, err := (&autostart{home: dir, progress: &said}).dial(t.Context())
+	c, err := (&autostart{home: dir, program: os.Args[0], progress: &said}).dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +178,7 @@ func TestACommandStaysUntilTheDaemonThatItStartedInVainHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if err := (&autostart{home: dir, progress: io.Discard}).launch(t.Context()); err != nil {
+	if err := (&autostart{home: dir, program: os.Args[0], progress: io.Discard}).launch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(dir.Path("starts")); err != nil || !strings.Contains(string(b), "found it taken") {
@@ -211,48 +216,71 @@ func TestTheDaemonsLogIsSetAsideWhenItIsLong(t *testing.T) {
 
 func TestExitCodesSayHowACommandEnded(t *testing.T) {
 	dir := newHome(t)
-	var network []string
-	cfg := Config{
-		Home: dir,
-		Serve: func(context.Context, func()) error {
-			return &home.TakenError{Dir: dir, Process: "12"}
-		},
-		Doctor:  func(context.Context, io.Writer) error { return errors.New("no QEMU") },
-		Network: func(_ context.Context, args []string) error { network = args; return nil },
-	}
+	// Where a process cannot become another program, that one's exit code comes back.
+	cfg := Config{Home: dir, Become: func(args ...string) error {
+		return exec.Command("sh", "-c", map[string]string{
+			daemonapi.Serve: fmt.Sprint("exit ", daemonapi.ExitTaken), daemonapi.Doctor: "exit 1",
+		}[args[0]]).Run()
+	}}
 	for _, c := range []struct {
 		args []string
 		code int
 	}{
-		{[]string{"serve"}, home.ExitTaken},
+		{[]string{"serve"}, daemonapi.ExitTaken},
 		{[]string{"serve", "more"}, 1},
 		{[]string{"doctor"}, 1},
 		{[]string{"no-such-command"}, 1},
+		{[]string{"stack", "deploy", "-c", "x", "y"}, 1},
 		{[]string{"run", "--no-such-flag"}, 125},
 		{[]string{"--version"}, 0},
-		{[]string{NetworkVerb, "-x", "y"}, 0},
 	} {
 		if got := Main(t.Context(), cfg, c.args); got != c.code {
 			t.Errorf("%v: exit code %d, want %d", c.args, got, c.code)
 		}
-	}
-	if fmt.Sprint(network) != "[-x y]" {
-		t.Errorf("the switch got %v", network)
 	}
 	if n := starts(t, dir); n != 0 {
 		t.Errorf("%d daemons were started by commands that need none", n)
 	}
 }
 
-func TestASignalGives128AndItsNumber(t *testing.T) {
-	cfg := Config{Home: newHome(t), Network: func(ctx context.Context, _ []string) error {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
-			return err
+func TestTheDaemonsProgramIsToldWhatServeWasTold(t *testing.T) {
+	var told []string
+	cfg := Config{Home: newHome(t), Become: func(args ...string) error { told = args; return nil }}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"serve"}, "serve"},
+		{[]string{"doctor"}, "doctor"},
+		{
+			[]string{"serve", "--host", "tcp://:2376", "--tlsverify", "--tlscacert", "a", "--tlscert", "b", "--tlskey", "c"},
+			"serve --tcp=:2376 --tlscacert=a --tlscert=b --tlskey=c",
+		},
+	} {
+		if code := Main(t.Context(), cfg, c.args); code != 0 || strings.Join(told, " ") != c.want {
+			t.Errorf("%q: exit code %d, told %q", c.args, code, told)
 		}
-		<-ctx.Done()
-		return ctx.Err()
-	}}
-	if got := Main(t.Context(), cfg, []string{NetworkVerb}); got != 128+int(syscall.SIGTERM) {
+	}
+}
+
+func TestASignalGives128AndItsNumber(t *testing.T) {
+	dir := newHome(t)
+	l, err := localsock.Listen(dir.Path("docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A daemon that is asked and does not answer.
+	srv := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		<-r.Context().Done()
+	})}
+	var wg sync.WaitGroup
+	wg.Go(func() { srv.Serve(l) })
+	defer wg.Wait()
+	defer srv.Close()
+	if got := Main(t.Context(), Config{Home: dir}, []string{"ps"}); got != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit code %d", got)
 	}
 }
@@ -302,6 +330,49 @@ func TestByreMeansItsOwnDaemonUnlessAnotherIsNamed(t *testing.T) {
 	}
 }
 
+func TestTheCommandsOfSwarmsAreRefusedByName(t *testing.T) {
+	for _, name := range swarmCommands {
+		root, _ := rootCommand(newDockerCli(t), Config{})
+		root.SetArgs([]string{name, "ls", "--no-such-flag"})
+		if err := root.Execute(); err == nil || !strings.Contains(err.Error(), name+": byre has no swarm") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The package of a command that a newer docker adds would be missing without a
+// word.
+func TestAllOfDockersCommandsAreLinkedButThoseOfSwarms(t *testing.T) {
+	const prefix = "github.com/docker/cli/cli/command/"
+	imports := func(pkg string) (names []string) {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			if name, ok := strings.CutPrefix(strings.TrimSpace(line), prefix); ok {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	got := append(imports("byre.dev/byre/internal/cli"), swarmCommands...)
+	slices.Sort(got)
+	want := imports(prefix + "commands")
+	if slices.Sort(want); len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("linked or swarm's: %v\ndocker's: %v", got, want)
+	}
+}
+
+func newDockerCli(t *testing.T) *command.DockerCli {
+	t.Helper()
+	c, err := command.NewDockerCli()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestSwarmIsNotOffered(t *testing.T) {
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -322,7 +393,7 @@ func TestSwarmIsNotOffered(t *testing.T) {
 			t.Errorf("help has no %q", want)
 		}
 	}
-	for _, unwanted := range []string{"  swarm", "  stack", "  node", NetworkVerb} {
+	for _, unwanted := range []string{"  swarm", "  stack", "  node", daemonapi.Network} {
 		if strings.Contains(string(b), unwanted+" ") {
 			t.Errorf("help offers %q", unwanted)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,9 +60,12 @@ func runPlugin(ctx context.Context, dockerCli *command.DockerCli, root *cobra.Co
 	// It has been given this process's arguments.
 	plugin.Args = append(plugin.Args[:1], call.args...)
 	if starter != nil {
-		if plugin.Env, err = daemonEnv(ctx, plugin.Env, starter); err != nil {
-			return true, err
+		if !tellsOfItself(call.args) {
+			if err := starter.ensure(ctx); err != nil {
+				return true, err
+			}
 		}
+		plugin.Env = daemonEnv(plugin.Env, starter)
 	}
 	// The plugin ends in order when this closes. At a terminal it gets the
 	// signals itself.
@@ -104,16 +108,18 @@ func toBuildx(dockerCli *command.DockerCli, root *cobra.Command, args []string) 
 	return append([]string{"buildx"}, rest...)
 }
 
-// daemonEnv makes sure that byre's daemon answers, and points a plugin's
-// environment at it and at no other.
-func daemonEnv(ctx context.Context, env []string, starter *autostart) ([]string, error) {
-	conn, err := starter.dial(ctx)
-	if err != nil {
-		return nil, err
+// tellsOfItself says that a plugin is asked for what needs no daemon: its version
+// or its help.
+func tellsOfItself(args []string) bool {
+	if len(args) > 1 && args[1] == "--help" {
+		return true
 	}
-	if err := conn.Close(); err != nil {
-		return nil, err
-	}
+	words := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.HasPrefix(a, "-") })
+	return len(words) < 2 || words[1] == "version" || words[1] == "help"
+}
+
+// daemonEnv points a plugin's environment at byre's daemon and at no other.
+func daemonEnv(env []string, starter *autostart) []string {
 	var kept []string
 	for _, e := range env {
 		name, _, _ := strings.Cut(e, "=")
@@ -123,5 +129,5 @@ func daemonEnv(ctx context.Context, env []string, starter *autostart) ([]string,
 			kept = append(kept, e)
 		}
 	}
-	return append(kept, "DOCKER_HOST="+localsock.Address(starter.home.Path("docker.sock"))), nil
+	return append(kept, "DOCKER_HOST="+localsock.Address(starter.home.Path("docker.sock")))
 }

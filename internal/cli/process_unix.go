@@ -4,13 +4,7 @@
 
 package cli
 
-import (
-	"os"
-	"syscall"
-)
-
-// terminationSignals end a command.
-var terminationSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+import "syscall"
 
 // detached gives the daemon a session of its own, so that the terminal's
 // signals and its end do not reach it.

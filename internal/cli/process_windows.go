@@ -3,14 +3,10 @@
 package cli
 
 import (
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/windows"
 )
-
-// terminationSignals end a command.
-var terminationSignals = []os.Signal{os.Interrupt}
 
 // detached gives the daemon no console, so that the console's signals and its
 // end do not reach it.

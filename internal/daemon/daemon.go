@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"byre.dev/byre/internal/build"
@@ -52,6 +53,8 @@ type Config struct {
 	BuilderIdle time.Duration
 	// Spares is how many machines are kept warm for the next containers.
 	Spares spare.Count
+	// Remote says where else the Docker API is served.
+	Remote Remote
 	// Build says what program this is.
 	Build engine.Build
 	// Log receives the daemon's messages; nil discards them.
@@ -72,6 +75,13 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 		return err
 	}
 	defer closeInto(&err, lock)
+	// Before what takes long: certificates or an address that are no good are
+	// said at once.
+	remote, err := cfg.Remote.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeListeners(remote)
 
 	store, err := ctrd.Start(ctx, ctrd.Config{
 		Root:     cfg.Home.Path("containerd"),
@@ -114,7 +124,7 @@ func Run(ctx context.Context, cfg Config, ready func()) (err error) {
 	defer closeWithin(ctx, &err, machine.Close)
 	builds := build.New(build.Config{Builder: machine, Images: eng.Images, Log: cfg.Log})
 	defer closeInto(&err, builds)
-	return serve(ctx, cfg, dockerapi.New(eng, builds, cfg.Log), ready)
+	return serve(ctx, cfg, remote, dockerapi.New(eng, builds, cfg.Log), ready)
 }
 
 // closeWithin closes what must not hold up the daemon's end for ever.
@@ -162,36 +172,43 @@ func takeHome(dir home.Dir) (*lockfile.Lock, error) {
 	return lock, nil
 }
 
-func serve(ctx context.Context, cfg Config, handler http.Handler, ready func()) error {
-	l, err := localsock.Listen(cfg.Home.Path("docker.sock"))
+func serve(ctx context.Context, cfg Config, remote []net.Listener, handler http.Handler, ready func()) error {
+	own, err := localsock.Listen(cfg.Home.Path("docker.sock"))
 	if err != nil {
 		return err
 	}
+	doors := append([]net.Listener{own}, remote...)
+	// BuildKit's clients may begin with HTTP/2, which no TLS negotiates here.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
 		Handler:           handler,
+		Protocols:         &protocols,
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    1 << 20,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }() // awaited below
+	var serving sync.WaitGroup
+	served := make(chan error, len(doors))
+	for _, l := range doors {
+		serving.Go(func() { served <- srv.Serve(l) })
+	}
+	defer serving.Wait() // each ends with the server
 	cfg.Log.Info("daemon started", "home", string(cfg.Home), "pid", os.Getpid(), "version", cfg.Build.Version)
 	ready()
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve the Docker API: %w", err)
+		return errors.Join(fmt.Errorf("serve the Docker API: %w", err), srv.Close())
 	case <-ctx.Done():
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	if err := srv.Shutdown(limit); err != nil {
 		// Streams that clients keep open end here; their containers go on.
-		err = srv.Close()
-		<-served
-		return err
+		return srv.Close()
 	}
-	<-served
 	cfg.Log.Info("daemon stopped")
 	return nil
 }

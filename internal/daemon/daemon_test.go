@@ -119,6 +119,23 @@ func TestADaemonAnswersUntilItIsToldToStopAndThenAgain(t *testing.T) {
 	}
 }
 
+func TestADaemonIsSpokenToInHTTP2WithoutAnUpgrade(t *testing.T) {
+	cfg := config(t)
+	run(t, cfg)
+	c := client(cfg)
+	transport := c.Transport.(*http.Transport)
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	resp, err := c.Get("http://byre/_ping")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s %s, want HTTP/2.0 200", resp.Proto, resp.Status)
+	}
+}
+
 func TestASecondDaemonIsToldWhoHasTheStateDirectory(t *testing.T) {
 	cfg := config(t)
 	run(t, cfg)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -54,6 +55,23 @@ func (a *api) grpc(w http.ResponseWriter, r *call) error {
 		a.log.Warn("control connection refused", "err", err)
 	}
 	return nil
+}
+
+// isCall says whether a request is a gRPC call that comes by itself, over
+// HTTP/2, rather than an operation of the Docker API.
+func isCall(r *http.Request) bool {
+	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// controlCall serves a call of BuildKit's control API.
+func (a *api) controlCall(w http.ResponseWriter, r *http.Request) {
+	builds, err := a.builder()
+	if err == nil {
+		err = builds.ServeCall(w, r)
+	}
+	if err != nil {
+		a.fail(w, r, err)
+	}
 }
 
 // buildPrune answers /build/prune. Until API 1.48 what is kept was called

@@ -66,9 +66,6 @@ func buildRequest(r *call) (build.Request, error) {
 	if req.Remote == "" {
 		req.Context = r.Body
 	}
-	if req.Trace && req.Session == "" {
-		return req, badRequest("a build of version 2 needs a session")
-	}
 	if !req.Trace {
 		// The context is in the body or at a URL; a session would add nothing.
 		req.Session = ""

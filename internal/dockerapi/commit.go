@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"strings"
 
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -100,8 +102,11 @@ func (a *api) imagesImport(w http.ResponseWriter, r *call) error {
 }
 
 func download(r *call, src string) (io.ReadCloser, error) {
+	if !strings.Contains(src, "://") {
+		src = "http://" + src
+	}
 	u, err := url.Parse(src)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, badRequest("fromSrc %q is neither - nor the URL of an archive by http or https", src)
 	}
 	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, u.String(), nil)
@@ -114,7 +119,8 @@ func download(r *call, src string) (io.ReadCloser, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()
-		return nil, badRequest("download archive from %s: %s", src, resp.Status)
+		// Its status is the answer's, as in dockerd.
+		return nil, fmt.Errorf("download archive from %s: %s: %w", src, resp.Status, errhttp.ToNative(resp.StatusCode))
 	}
 	return resp.Body, nil
 }

@@ -5,6 +5,9 @@ package dockerapi
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -25,6 +28,9 @@ func translate(r *call, req *container.CreateRequest, raw []byte) error {
 	}
 	if r.before("1.44") && req.Healthcheck != nil {
 		req.Healthcheck.StartInterval = 0
+	}
+	if n := req.NetworkingConfig; r.before("1.44") && n != nil && len(n.EndpointsConfig) > 1 {
+		return badRequest("Container cannot be created with multiple network endpoints: %s", strings.Join(slices.Sorted(maps.Keys(n.EndpointsConfig)), ", "))
 	}
 	if r.before("1.56") {
 		req.HostConfig.Umask = nil

@@ -45,9 +45,13 @@ func (a *api) containersList(w http.ResponseWriter, r *call) error {
 
 func (a *api) containersCreate(w http.ResponseWriter, r *call) error {
 	req := engine.CreateRequest{Name: r.Form.Get("name")}
-	raw, err := r.body(&req.CreateRequest, false)
+	raw, err := r.body(&req.CreateRequest, true)
 	if err != nil {
 		return err
+	}
+	if raw == nil {
+		// Here dockerd has other words than elsewhere.
+		return badRequest("invalid JSON: EOF")
 	}
 	if p := r.Form.Get("platform"); p != "" {
 		platform, err := platforms.Parse(p)
@@ -200,7 +204,7 @@ func (a *api) containersUpdate(w http.ResponseWriter, r *call) error {
 
 func (a *api) containersRemove(w http.ResponseWriter, r *call) error {
 	if r.flag("link") {
-		return badRequest("byre does not support link: there are no links")
+		return badRequest("byre does not support link: a link goes with the container that has it")
 	}
 	err := a.engine.Remove(r.Context(), r.name(), engine.RemoveOptions{Force: r.flag("force"), Volumes: r.flag("v")})
 	if err != nil {

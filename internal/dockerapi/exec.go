@@ -19,7 +19,7 @@ func (a *api) execCreate(w http.ResponseWriter, r *call) error {
 	if r.before("1.42") {
 		req.ConsoleSize = nil
 	}
-	id, err := a.engine.ExecCreate(r.name(), req)
+	id, err := a.engine.ExecCreate(r.Context(), r.name(), req)
 	if err != nil {
 		return err
 	}

@@ -9,13 +9,18 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	dockerimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"byre.dev/byre/internal/engine/image"
 )
 
 func (a *api) imagesList(w http.ResponseWriter, r *call) error {
+	if r.flag("identity") && !r.flag("manifests") && !r.before("1.54") {
+		return badRequest("conflicting options: identity requires manifests=1")
+	}
 	f, err := r.filters()
 	if err != nil {
 		return err
@@ -89,17 +94,63 @@ func decodeAuth(header string) (*registry.AuthConfig, error) {
 	return auth, nil
 }
 
+// platforms reads a parameter that names platforms in JSON, which clients of
+// API since know and others are not heard for.
+func (r *call) platforms(name, since string) ([]ocispec.Platform, error) {
+	if r.before(since) {
+		return nil, nil
+	}
+	var list []ocispec.Platform
+	for _, value := range r.Form[name] {
+		var p ocispec.Platform
+		if value == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(value), &p); err != nil {
+			return nil, badRequest("invalid value for %q: %v", name, err)
+		}
+		if p.OS == "" || p.Architecture == "" {
+			return nil, badRequest("invalid value for %q: both OS and Architecture must be provided", name)
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// platform reads the same of one platform.
+func (r *call) platform(name, since string) (*ocispec.Platform, error) {
+	list, err := r.platforms(name, since)
+	switch {
+	case err != nil || len(list) == 0:
+		return nil, err
+	case len(list) > 1:
+		return nil, badRequest("only one platform value is currently supported")
+	}
+	return &list[0], nil
+}
+
+// archivePlatforms reads the platforms of a request to load or save.
+func (r *call) archivePlatforms() ([]ocispec.Platform, error) {
+	list, err := r.platforms("platform", "1.48")
+	if err == nil && len(list) > 1 && r.before("1.52") {
+		return nil, badRequest("multiple platform parameters are not supported in this API version; use API version 1.52 or later")
+	}
+	return list, err
+}
+
 func (a *api) imagesLoad(w http.ResponseWriter, r *call) error {
-	if r.Form.Has("platform") {
-		return badRequest("byre does not support platform: images are loaded for linux on this host's architecture")
+	list, err := r.archivePlatforms()
+	if err != nil {
+		return err
 	}
 	progress := newProgressWriter(w)
-	return progress.finish(a.engine.Images.Load(r.Context(), r.Body, progress.show))
+	return progress.finish(a.engine.Images.Load(r.Context(), r.Body, list, progress.show))
 }
 
 func (a *api) imagesSave(w http.ResponseWriter, r *call) error {
-	if r.Form.Has("platform") {
-		return badRequest("byre does not support platform: images are saved for linux on this host's architecture")
+	list, err := r.archivePlatforms()
+	if err != nil {
+		return err
 	}
 	names := r.Form["names"]
 	if name := r.name(); name != "" {
@@ -108,13 +159,12 @@ func (a *api) imagesSave(w http.ResponseWriter, r *call) error {
 	if len(names) == 0 {
 		return badRequest("no image named")
 	}
-	for _, name := range names {
-		if _, err := a.engine.Images.Get(r.Context(), name); err != nil {
-			return err
-		}
+	saved, err := a.engine.Images.Save(r.Context(), names, list)
+	if err != nil {
+		return err
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	if err := a.engine.Images.Save(r.Context(), names, w); err != nil {
+	if err := saved.Write(r.Context(), w); err != nil {
 		// Only a broken connection tells the client that the tar is not whole.
 		a.log.Error("image archive broken off", "err", err)
 		panic(http.ErrAbortHandler)
@@ -123,14 +173,19 @@ func (a *api) imagesSave(w http.ResponseWriter, r *call) error {
 }
 
 func (a *api) imagesInspect(w http.ResponseWriter, r *call) error {
-	if r.Form.Get("platform") != "" {
-		return badRequest("byre does not support platform: images are shown for linux on this host's architecture")
-	}
-	resp, err := a.engine.Images.Inspect(r.Context(), r.name())
+	platform, err := r.platform("platform", "1.49")
 	if err != nil {
 		return err
 	}
-	if r.flag("manifests") && !r.before("1.48") {
+	manifests := r.flag("manifests") && !r.before("1.48")
+	if manifests && platform != nil {
+		return badRequest("conflicting options: manifests and platform options cannot both be set")
+	}
+	resp, err := a.engine.Images.Inspect(r.Context(), r.name(), platform)
+	if err != nil {
+		return err
+	}
+	if manifests {
 		img, err := a.engine.Images.Get(r.Context(), r.name())
 		if err != nil {
 			return err
@@ -149,14 +204,34 @@ func (a *api) imagesInspect(w http.ResponseWriter, r *call) error {
 }
 
 func (a *api) imagesHistory(w http.ResponseWriter, r *call) error {
-	if r.Form.Get("platform") != "" {
-		return badRequest("byre does not support platform: images are shown for linux on this host's architecture")
+	platform, err := r.platform("platform", "1.48")
+	if err != nil {
+		return err
 	}
-	items, err := a.engine.Images.History(r.Context(), r.name())
+	items, err := a.engine.Images.History(r.Context(), r.name(), platform)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, items)
+}
+
+// imagesAttestations shows the statements that came with an image.
+func (a *api) imagesAttestations(w http.ResponseWriter, r *call) error {
+	platform, err := r.platform("platform", MinVersion)
+	if err != nil {
+		return err
+	}
+	req := image.AttestationRequest{Platform: platform, Bodies: r.flag("statement")}
+	for _, t := range r.Form["type"] {
+		if t = strings.TrimSpace(t); t != "" {
+			req.Types = append(req.Types, t)
+		}
+	}
+	list, err := a.engine.Images.Attestations(r.Context(), r.name(), req)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
 }
 
 func (a *api) imagesTag(w http.ResponseWriter, r *call) error {
@@ -168,10 +243,17 @@ func (a *api) imagesTag(w http.ResponseWriter, r *call) error {
 }
 
 func (a *api) imagesRemove(w http.ResponseWriter, r *call) error {
-	if r.Form.Has("platforms") {
-		return badRequest("byre does not support platforms: an image is removed as a whole")
+	list, err := r.platforms("platforms", "1.50")
+	if err != nil {
+		return err
 	}
-	resp, err := a.engine.Images.Remove(r.Context(), r.name(), r.flag("force"))
+	remove := func() ([]dockerimage.DeleteResponse, error) {
+		if len(list) > 0 {
+			return a.engine.Images.RemovePlatforms(r.Context(), r.name(), list, r.flag("force"))
+		}
+		return a.engine.Images.Remove(r.Context(), r.name(), r.flag("force"))
+	}
+	resp, err := remove()
 	if err != nil {
 		return err
 	}

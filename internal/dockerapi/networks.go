@@ -23,7 +23,7 @@ func networkFor(n enginenet.Network) network.Network {
 	maps.Copy(resp.Options, n.Options)
 	maps.Copy(resp.Labels, n.Labels)
 	if n.Subnet.IsValid() {
-		resp.IPAM.Config = append(resp.IPAM.Config, network.IPAMConfig{Subnet: n.Subnet, Gateway: n.Gateway})
+		resp.IPAM.Config = append(resp.IPAM.Config, network.IPAMConfig{Subnet: n.Subnet, IPRange: n.Range, Gateway: n.Gateway})
 	}
 	return resp
 }

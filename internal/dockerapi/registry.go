@@ -14,20 +14,22 @@ import (
 
 // imagesPush uploads an image.
 func (a *api) imagesPush(w http.ResponseWriter, r *call) error {
-	if r.Form.Get("platform") != "" {
-		return badRequest("byre does not support platform: an image is pushed as it is here")
+	platform, err := r.platform("platform", "1.46")
+	if err != nil {
+		return err
 	}
 	auth, err := decodeAuth(r.Header.Get(registry.AuthHeader))
 	if err != nil {
 		return err
 	}
+	req := image.PushRequest{Name: r.name(), Tag: r.Form.Get("tag"), Platform: platform, Auth: auth}
 	progress := newProgressWriter(w)
 	pushed := func(p image.Pushed) {
 		if aux, err := json.Marshal(p); err == nil {
 			progress.show(jsonstream.Message{Aux: (*json.RawMessage)(&aux)})
 		}
 	}
-	return progress.finish(a.engine.Images.Push(r.Context(), r.name(), r.Form.Get("tag"), auth, progress.show, pushed))
+	return progress.finish(a.engine.Images.Push(r.Context(), req, progress.show, pushed))
 }
 
 // distributionInspect describes an image as its registry has it.

@@ -99,6 +99,10 @@ func compile(ops []operation) []route {
 
 // ServeHTTP negotiates the version and serves the operation.
 func (rt *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if isCall(req) {
+		rt.api.controlCall(w, req.WithContext(rt.api.engine.Context(req.Context())))
+		return
+	}
 	build := rt.api.engine.Build()
 	h := w.Header()
 	h.Set("Server", "byre/"+build.Version+" (linux)")

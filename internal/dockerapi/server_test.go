@@ -244,6 +244,25 @@ func TestContainersAreFoundByNameAndShortID(t *testing.T) {
 	}
 }
 
+// As with dockerd, networks may be made between a container and its start;
+// clients of before API 1.44 name one.
+func TestContainerIsCreatedForNetworksThatAreNotThereYet(t *testing.T) {
+	s := serve(t)
+	s.load(t, "tiny:latest")
+	const body = `{"Image":"tiny","NetworkingConfig":{"EndpointsConfig":{"one":{},"two":{}}}}`
+	if status, text := s.post(t, "/v1.44/containers/create?name=box-a", body); status != http.StatusCreated {
+		t.Errorf("%d %s", status, text)
+	}
+	status, text := s.post(t, "/v1.43/containers/create?name=box-b", body)
+	if status != http.StatusBadRequest || !strings.Contains(text, "Container cannot be created with multiple network endpoints: one, two") {
+		t.Errorf("%d %s", status, text)
+	}
+	status, text = s.post(t, "/containers/create?name=box-c", `{"Image":"tiny","ExposedPorts":{"80/tcp":{}},"HostConfig":{"NetworkMode":"host","PortBindings":{"81/tcp":[{}]}}}`)
+	if status != http.StatusCreated || !strings.Contains(text, "Published ports are discarded") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 func TestWhatCannotBeHonoredIsRefusedByName(t *testing.T) {
 	s := serve(t)
 	s.load(t, "tiny:latest")
@@ -257,6 +276,12 @@ func TestWhatCannotBeHonoredIsRefusedByName(t *testing.T) {
 		`{"Image":"tiny","WorkingDir":"relative"}`:                                                                "needs to be an absolute path",
 		`{"Image":"tiny","HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}`:                     "AutoRemove",
 		`{"Image":"tiny","HostConfig":{"Mounts":[{"Type":"bind","Source":"/nonexistent-source","Target":"/x"}]}}`: "bind source path does not exist: /nonexistent-source",
+		``: "invalid JSON: EOF",
+		`{"Image":"tiny","HostConfig":{"SecurityOpt":["writeable-cgroups=true"]}}`:                                                    `invalid --security-opt 2: \"writeable-cgroups=true\"`,
+		`{"Image":"tiny","HostConfig":{"Mounts":[{"Type":"volume","Source":"v","Target":"/x","VolumeOptions":{"Subpath":"../up"}}]}}`: "subpath must be a relative path within the volume",
+		`{"Image":"tiny","HostConfig":{"Mounts":[{"Type":"image","Source":"tiny","Target":"/x","ImageOptions":{"Subpath":"/a"}}]}}`:   "subpath must be a relative path within the volume",
+		`{"Image":"tiny","HostConfig":{"Mounts":[{"Type":"image","Source":"nowhere","Target":"/x"}]}}`:                                "nowhere",
+		`{"Image":"tiny","HostConfig":{"NetworkMode":"host"},"NetworkingConfig":{"EndpointsConfig":{"host":{},"bridge":{}}}}`:         "in host mode",
 	} {
 		status, text := s.post(t, "/containers/create", body)
 		if status != http.StatusBadRequest || !strings.Contains(text, want) {

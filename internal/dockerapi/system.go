@@ -59,6 +59,14 @@ func (a *api) info(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
+	if r.before("1.50") {
+		// There is no bridge of the host's that its packet filter could see.
+		return writeJSON(w, http.StatusOK, struct {
+			system.Info
+			BridgeNfIptables  bool
+			BridgeNfIP6tables bool `json:"BridgeNfIp6tables"`
+		}{Info: info})
+	}
 	return writeJSON(w, http.StatusOK, info)
 }
 

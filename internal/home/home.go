@@ -55,10 +55,6 @@ type TakenError struct {
 	Process string
 }
 
-// ExitTaken is the exit code of "byre serve" with a TakenError: the daemon that
-// has the directory may be on its way out. It is EX_TEMPFAIL of sysexits.h.
-const ExitTaken = 75
-
 // Error says who has it and what to do.
 func (e *TakenError) Error() string {
 	by := ""

@@ -54,6 +54,16 @@ func Wait(ctx context.Context, path string) (*Lock, error) {
 // File is the locked file; its contents are the holder's to use.
 func (l *Lock) File() *os.File { return l.f }
 
+// Found tells whether the file is still where others look for it.
+func (l *Lock) Found() bool {
+	mine, err := l.f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(l.f.Name())
+	return err == nil && os.SameFile(mine, there)
+}
+
 // Close gives the lock back. The file stays, so that there is never a moment
 // in which two processes hold locks on two files of one name.
 func (l *Lock) Close() error { return l.f.Close() }
