@@ -20,18 +20,24 @@ import (
 	"syscall"
 )
 
-// section is one table.
+// section is one table, or some that belong together. Those that run
+// containers need the daemon and its image.
 type section struct {
-	name string
-	run  func(context.Context, *lab) error
+	name       string
+	containers bool
+	run        func(context.Context, *lab) error
 }
 
 var sections = []section{
-	{"start", benchStart},
-	{"memory", benchMemory},
-	{"layers", benchLayers},
-	{"files", benchFiles},
-	{"server", benchServer},
+	{"start", true, benchStart},
+	{"memory", true, benchMemory},
+	{"api", true, benchAPI},
+	{"load", true, benchLoad},
+	{"logs", true, benchLogs},
+	{"layers", false, benchLayers},
+	{"files", false, benchFiles}, // its daemon is its own
+	{"server", false, benchServer},
+	{"fids", false, benchWalk},
 }
 
 func main() {
@@ -56,7 +62,7 @@ func run(ctx context.Context, only string) (err error) {
 	if err := os.Setenv("BYRE_SPARES", "0"); err != nil {
 		return err
 	}
-	l, err := newLab(ctx)
+	l, err := newLab()
 	if err != nil {
 		return err
 	}
@@ -66,6 +72,11 @@ func run(ctx context.Context, only string) (err error) {
 		if !match.MatchString(s.name) {
 			continue
 		}
+		if s.containers {
+			if err := l.warm(ctx); err != nil {
+				return err
+			}
+		}
 		if err := s.run(ctx, l); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -73,40 +84,47 @@ func run(ctx context.Context, only string) (err error) {
 	return nil
 }
 
-// lab is a state directory of its own with a daemon and the busybox image.
+// lab is a state directory of its own with a daemon.
 type lab struct {
 	dir, home, bin string
+	// env is what its daemon has beyond the environment.
+	env  []string
+	once bool
 }
 
-func newLab(ctx context.Context) (_ *lab, err error) {
+func newLab() (*lab, error) {
+	bin, err := filepath.Abs("bin")
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("/tmp", "byre-bench.")
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{dir: dir, home: filepath.Join(dir, "home")}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.close())
-		}
-	}()
-	if l.bin, err = filepath.Abs("bin"); err != nil {
-		return nil, err
+	return &lab{dir: dir, home: filepath.Join(dir, "home"), bin: bin}, nil
+}
+
+// warm loads the busybox image and runs a first container, which makes the
+// template that the others are cloned from.
+func (l *lab) warm(ctx context.Context) error {
+	if l.once {
+		return nil
 	}
-	image := filepath.Join(dir, "busybox.tar")
+	image := filepath.Join(l.dir, "busybox.tar")
 	if out, err := exec.CommandContext(ctx, "build/busybox-image", image).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("make the busybox image: %w: %s", err, out)
+		return fmt.Errorf("make the busybox image: %w: %s", err, out)
 	}
 	if _, err := l.byre(ctx, "load", "-q", "-i", image); err != nil {
-		return nil, err
+		return err
 	}
-	// The first container makes the template that the others are cloned from.
-	_, err = l.byre(ctx, "run", "--rm", "busybox", "true")
-	return l, err
+	_, err := l.byre(ctx, "run", "--rm", "busybox", "true")
+	l.once = err == nil
+	return err
 }
 
 func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(l.bin, "byre"), args...)
-	cmd.Env = append(os.Environ(), "BYRE_HOME="+l.home)
+	cmd.Env = append(append(os.Environ(), "BYRE_HOME="+l.home), l.env...)
 	return cmd
 }
 

@@ -80,6 +80,8 @@ func stopDaemon(pidFile string) error {
 	}
 	_ = syscall.Kill(pid, syscall.SIGTERM)
 	for range 200 {
+		// It may have become a child of this process (runCosts).
+		_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
 		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			return nil
 		}

@@ -40,6 +40,11 @@ func benchServer(ctx context.Context, l *lab) error {
 		return err
 	}
 	defer diod.close()
+	for _, s := range []*served{ours, diod} {
+		if err := p9test.OpenForReading(s.Batch, "file"); err != nil {
+			return err
+		}
+	}
 	var rows [][]string
 	for _, w := range serverWork {
 		best := [2]float64{}
@@ -72,6 +77,7 @@ var serverWork = []struct {
 }{
 	{"walk, getattr, clunk, one at a time", requests(1), perSecond},
 	{"walk, getattr, clunk, 64 in flight", requests(64), perSecond},
+	{"walk, create, write, remove, one at a time", smallFiles, perSecond},
 	{"read 1 MiB from the page cache, one at a time", reads(1), gigabytesPerSecond},
 	{"read 1 MiB from the page cache, 8 in flight", reads(8), gigabytesPerSecond},
 }
@@ -79,6 +85,8 @@ var serverWork = []struct {
 func requests(depth int) func(*p9client.Batch) (int, error) {
 	return func(b *p9client.Batch) (int, error) { return p9test.WalkGetattrClunk(b, "file", 1<<10, depth) }
 }
+
+func smallFiles(b *p9client.Batch) (int, error) { return p9test.SmallFiles(b, 1<<10, 10) }
 
 func reads(depth int) func(*p9client.Batch) (int, error) {
 	return func(b *p9client.Batch) (int, error) { return depth << 20, p9test.Read1M(b, depth) }
@@ -133,7 +141,7 @@ func newServed(ctx context.Context, dir string, start func(context.Context, stri
 	if s.Batch, err = p9client.NewBatch(conn, dir, uint32(os.Getuid())); err != nil {
 		return nil, errors.Join(err, s.end())
 	}
-	return s, p9test.OpenForReading(s.Batch, "file")
+	return s, nil
 }
 
 func serveHost(ctx context.Context, dir string, conn *os.File) (func() error, error) {
