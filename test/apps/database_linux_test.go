@@ -103,7 +103,7 @@ func (d database) survives(t *testing.T) {
 
 func (d database) load(t *testing.T) {
 	t.Helper()
-	mk := exec.CommandContext(t.Context(), filepath.Join("..", "..", "build", "database-image"), d.image)
+	mk := exec.CommandContext(t.Context(), filepath.Join("..", "..", "build", "debian-image"), d.image)
 	mk.Stderr = os.Stderr
 	out, err := mk.Output()
 	if err != nil {

@@ -15,13 +15,15 @@ import (
 	"testing"
 	"time"
 
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"byre.dev/byre/internal/builder"
-	"byre.dev/byre/internal/cli"
 	"byre.dev/byre/internal/ctrd"
+	"byre.dev/byre/internal/daemonapi"
 	"byre.dev/byre/internal/engine"
 	"byre.dev/byre/internal/home"
 )
@@ -80,7 +82,7 @@ func (r *rig) start(t *testing.T, idle time.Duration) {
 		t.Fatal(err)
 	}
 	cfg := engine.Config{
-		Home: string(r.home), Containerd: store.Client(), NetworkCommand: []string{filepath.Join(r.bin, "byre"), cli.NetworkVerb},
+		Home: string(r.home), Containerd: store.Client(), NetworkCommand: []string{filepath.Join(r.bin, daemonapi.Program), daemonapi.Network},
 		ShimState: r.home.Path("run", "io.containerd.runtime.v2.task"), ScratchTemplate: scratch,
 	}
 	if r.engine, err = engine.New(t.Context(), cfg); err != nil {
@@ -110,7 +112,7 @@ func (r *rig) noProcesses(t *testing.T) {
 	for range 100 {
 		left = ""
 		for pid, cmd := range r.processes() {
-			if strings.Contains(cmd, cli.NetworkVerb) {
+			if strings.Contains(cmd, daemonapi.Network) {
 				_ = syscall.Kill(pid, syscall.SIGTERM)
 			}
 			left += cmd + "\n"
@@ -167,8 +169,8 @@ func (r *rig) machine(t *testing.T) int {
 	return 0
 }
 
-// info asks BuildKit what it is.
-func info(t *testing.T, b *builder.Builder) {
+// dial connects to BuildKit.
+func dial(t *testing.T, b *builder.Builder) *grpc.ClientConn {
 	t.Helper()
 	conn, err := b.Dial(t.Context())
 	if err != nil {
@@ -179,6 +181,13 @@ func info(t *testing.T, b *builder.Builder) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client
+}
+
+// info asks BuildKit what it is.
+func info(t *testing.T, b *builder.Builder) {
+	t.Helper()
+	client := dial(t, b)
 	defer client.Close()
 	reply := &emptypb.Empty{}
 	if err := client.Invoke(t.Context(), "/moby.buildkit.v1.Control/Info", &emptypb.Empty{}, reply); err != nil {
@@ -240,6 +249,34 @@ func TestTheBuilderComesWithAConnectionAndGoesWithoutOne(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Error("the builder is there half a minute after the last connection")
+}
+
+func TestABuildsTraceIsInItsHistoryRecord(t *testing.T) {
+	r := newRig(t)
+	r.start(t, builder.DefaultIdle)
+	conn := dial(t, r.builder)
+	defer conn.Close()
+	client := controlapi.NewControlClient(conn)
+	const ref = "traced"
+	if _, err := client.Solve(t.Context(), &controlapi.SolveRequest{Ref: ref, Definition: &pb.Definition{}}); err != nil {
+		t.Fatal(err)
+	}
+	// BuildKit adds the trace when the build's last span has ended.
+	for range 60 {
+		records, err := client.ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{Ref: ref, EarlyExit: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, err := records.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if trace := event.GetRecord().GetTrace(); trace != nil {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	t.Error("the build's record has no trace after half a minute")
 }
 
 // hidden wants nothing of the builder among what the user has.

@@ -10,14 +10,18 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 // shared is the state directory that most scripts use.
@@ -155,6 +159,10 @@ func TestScripts(t *testing.T) {
 			"killvm":     killVM,
 			"noleft":     noLeft,
 			"within":     within,
+			"certificates": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(testenv.Certificates(ts.MkAbs(args[0])))
+			},
+			"freeport": freePort,
 		},
 	})
 }
@@ -225,6 +233,14 @@ func within(ts *testscript.TestScript, neg bool, args []string) {
 	if took := time.Since(start); took > limit {
 		ts.Fatalf("took %v, over %v", took, limit)
 	}
+}
+
+// freePort sets a variable to a port of loopback that nobody listens on.
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	defer l.Close()
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 }
 
 func output(home string, args ...string) (string, error) {

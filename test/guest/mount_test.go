@@ -49,6 +49,7 @@ func TestMounts(t *testing.T) {
 		"many layers stack":                          manyLayers,
 		"tmpfs and binds":                            tmpfsAndBind,
 		"a scratch disk shows no lost+found":         noLostAndFound,
+		"what was read is given back":                trimMemory,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, m) })
 	}
@@ -92,6 +93,50 @@ func growDisk(t *testing.T, m *guesttest.Machine) {
 	trim, err := m.Guest.Trim(m.Context(), &guestapi.TrimRequest{Disks: true})
 	if err != nil || trim.DiskBytes < 400<<20 {
 		t.Errorf("trim of a disk that grew to 512 MiB: %v, %v", trim, err)
+	}
+	_, err = m.Guest.Unmount(m.Context(), &guestapi.UnmountRequest{Targets: []string{root.Target, mnt.Target}, Sync: true})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func trimMemory(t *testing.T, m *guesttest.Machine) {
+	if _, err := m.Guest.Trim(m.Context(), &guestapi.TrimRequest{Memory: true}); err != nil {
+		t.Fatal(err)
+	}
+	free := func() uint64 {
+		r, err := m.Guest.Memory(m.Context(), &guestapi.MemoryRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetFree()
+	}
+	before := free()
+	mnt := diskMount(2)
+	root := &guestapi.Mount{Target: guestapi.ContainerDir("read") + "/rootfs", Source: &guestapi.Mount_Overlay{Overlay: &guestapi.Overlay{
+		Upper: disks + "2/up", Work: disks + "2/work", Lower: []string{disks + "0"},
+	}}}
+	if _, err := m.Guest.Mount(m.Context(), &guestapi.MountRequest{Mounts: []*guestapi.Mount{mnt, root}}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.Create("read", guesttest.Spec("sh", "-c", "head -c 16777216 /dev/zero >/f && sync"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Start()
+	if code := p.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	p.Delete()
+	cached := free()
+	if before-min(before, cached) < 12<<20 {
+		t.Errorf("16 MiB were written and %d bytes are free, of %d before", cached, before)
+	}
+	if _, err := m.Guest.Trim(m.Context(), &guestapi.TrimRequest{Memory: true}); err != nil {
+		t.Fatal(err)
+	}
+	if after := free(); after < cached+12<<20 {
+		t.Errorf("%d bytes are free, %d before they were given back", after, cached)
 	}
 	_, err = m.Guest.Unmount(m.Context(), &guestapi.UnmountRequest{Targets: []string{root.Target, mnt.Target}, Sync: true})
 	if err != nil {

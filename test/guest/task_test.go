@@ -45,6 +45,7 @@ func TestContainers(t *testing.T) {
 		{"input ends by CloseIO behind its last byte", inputEndsByCloseIO},
 		{"the end of the input stream alone does not end the input", inputOutlivesStream},
 		{"a signal gives 128 and its number", signalExit},
+		{"a signal behind the start meets the program", signalAtOnce},
 		{"failures to start carry runc's words", startFailures},
 		{"execs have their own streams and exit codes", execs},
 		{"an exec that ends at once is not lost", quickExecs},
@@ -147,6 +148,20 @@ func signalExit(t *testing.T, m *guesttest.Machine) {
 		p.Delete()
 		if _, err := m.Task.Kill(m.Context(), &taskapi.KillRequest{ID: id, Signal: 9}); !errdefs.IsNotFound(errgrpc.ToNative(err)) {
 			t.Errorf("kill of a deleted container: %v, want not found", err)
+		}
+	}
+}
+
+// signalAtOnce wants a signal that comes right behind the start to meet the
+// container's program, which as a namespace's first process ignores it, and not
+// what executes that program.
+func signalAtOnce(t *testing.T, m *guesttest.Machine) {
+	for i := range 3 {
+		p := m.Run(fmt.Sprintf("atonce%d", i), guesttest.Spec("sh", "-c", "sleep 0.5; echo ran; exit 7"))
+		p.Kill(uint32(unix.SIGTERM), false)
+		code := p.Wait()
+		if stdout, _ := p.Delete(); code != 7 || stdout != "ran\n" {
+			t.Errorf("exit code %d, stdout %q; want what the program did", code, stdout)
 		}
 	}
 }

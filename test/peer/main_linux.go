@@ -25,6 +25,7 @@ type options struct {
 	packages, engines []string
 	run               *regexp.Regexp
 	again, report     bool
+	restore           bool
 	budget            time.Duration
 }
 
@@ -48,6 +49,7 @@ func parse() (options, error) {
 	match := flag.String("run", "", "regular expression of the tests to run")
 	flag.BoolVar(&o.again, "again", false, "run what has a result already")
 	flag.BoolVar(&o.report, "report", false, "run nothing, write docs/peer-results.md alone")
+	flag.BoolVar(&o.restore, "restore", false, "first take what the cache has lost of the engines' results from docs/peer-results.md")
 	flag.DurationVar(&o.budget, "budget", 0, "stop after this time, to go on another time")
 	flag.Parse()
 	o.packages, o.engines = strings.Split(*pkgs, ","), strings.Split(*engines, ",")
@@ -72,6 +74,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer l.results.close()
+	if o.restore {
+		if err := l.restore(o.engines); err != nil {
+			return err
+		}
+	}
 	if !o.report {
 		err = l.runAll(ctx, o)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -112,5 +113,24 @@ func TestThePageInTheTreeAgreesWithItsReasons(t *testing.T) {
 		if want := cell(r.of(cells[0])); cells[3] != want {
 			t.Errorf("%s: the page says %q, reasons.txt %q", cells[0], cells[3], want)
 		}
+	}
+}
+
+func TestAReportIsReadBack(t *testing.T) {
+	all := map[string]result{
+		"1": {Engine: "byre", Package: "system", Test: "TestA", Outcome: map[string]string{"TestA": failed, "TestA/x|y": failed, "TestA/z": passed}},
+		"2": {Engine: "dockerd", Package: "system", Test: "TestA", Outcome: map[string]string{"TestA": passed, "TestA/x|y": passed, "TestA/w": passed}},
+		"3": {Engine: "dockerd", Package: "image", Test: "TestB", Outcome: map[string]string{"TestB": hung}},
+	}
+	page := report(rows(all, &reasons{used: map[string]bool{}}))
+	back := map[string]result{}
+	for i, one := range readReport(page) {
+		back[strconv.Itoa(i)] = one
+	}
+	if len(back) != len(all) {
+		t.Errorf("%d results were read, want %d", len(back), len(all))
+	}
+	if again := report(rows(back, &reasons{used: map[string]bool{}})); again != page {
+		t.Errorf("read back and written again it is\n%s\nnot\n%s", again, page)
 	}
 }

@@ -30,6 +30,14 @@ func main() {
 }
 
 func run(args []string) error {
+	switch {
+	case len(args) == 3 && args[0] == "read":
+		return readUntil(args[1], args[2])
+	case len(args) == 2 && args[0] == "map":
+		return follow(args[1], "")
+	case len(args) == 3 && args[0] == "hold":
+		return follow(args[1], args[2])
+	}
 	stamps := len(args) > 0 && args[0] == "-t"
 	if stamps {
 		args = args[1:]
