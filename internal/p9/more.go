@@ -270,3 +270,51 @@ func (m *Rtmpfile) decode(d *decoder) {
 	m.IOUnit = d.u32()
 	d.attr(&m.Attr)
 }
+
+// Topendir asks to open a clone of a directory's fid and for the first of its
+// entries, up to Count bytes of them.
+type Topendir struct {
+	FID    uint32
+	NewFID uint32
+	Flags  linux.OpenFlags
+	Count  uint32
+}
+
+// Type returns [TypeTopendir].
+func (*Topendir) Type() Type { return TypeTopendir }
+
+func (m *Topendir) encode(b []byte) []byte {
+	b = put32(b, m.FID)
+	b = put32(b, m.NewFID)
+	b = put32(b, uint32(m.Flags))
+	return put32(b, m.Count)
+}
+
+func (m *Topendir) decode(d *decoder) {
+	m.FID = d.u32()
+	m.NewFID = d.u32()
+	m.Flags = linux.OpenFlags(d.u32())
+	m.Count = d.u32()
+}
+
+// Ropendir answers as Rlopen, and with entries as [Rreaddir] has them.
+type Ropendir struct {
+	QID    QID
+	IOUnit uint32
+	Data   []byte
+}
+
+// Type returns [TypeRopendir].
+func (*Ropendir) Type() Type { return TypeRopendir }
+
+func (m *Ropendir) encode(b []byte) []byte {
+	b = putQID(b, m.QID)
+	b = put32(b, m.IOUnit)
+	return putData(b, m.Data)
+}
+
+func (m *Ropendir) decode(d *decoder) {
+	m.QID = d.qid()
+	m.IOUnit = d.u32()
+	m.Data = d.data()
+}

@@ -80,4 +80,6 @@ var makers = [...]func() Message{
 	TypeRallocate:    func() Message { return new(Rallocate) },
 	TypeTtmpfile:     func() Message { return new(Ttmpfile) },
 	TypeRtmpfile:     func() Message { return new(Rtmpfile) },
+	TypeTopendir:     func() Message { return new(Topendir) },
+	TypeRopendir:     func() Message { return new(Ropendir) },
 }

@@ -43,6 +43,8 @@ const (
 	MaxMsize = 1<<20 + 4096
 	// ReadHeaderSize is what precedes the data in an Rread or Rreaddir frame.
 	ReadHeaderSize = HeaderSize + 4
+	// OpendirHeaderSize is what precedes the entries in an Ropendir frame.
+	OpendirHeaderSize = HeaderSize + 13 + 4 + 4
 	// WriteHeaderSize is what precedes the data in a Twrite frame.
 	WriteHeaderSize = HeaderSize + 16
 )

@@ -83,6 +83,8 @@ const (
 	TypeRallocate  Type = 209
 	TypeTtmpfile   Type = 210
 	TypeRtmpfile   Type = 211
+	TypeTopendir   Type = 212
+	TypeRopendir   Type = 213
 )
 
 // stems are the messages' names without T or R, by request type.
@@ -99,6 +101,7 @@ var stems = map[Type]string{
 	TypeTwrite: "write", TypeTclunk: "clunk", TypeTremove: "remove",
 	TypeTlookup: "lookup", TypeTopenat: "openat", TypeTcreateat: "createat",
 	TypeTrenameat2: "renameat2", TypeTallocate: "allocate", TypeTtmpfile: "tmpfile",
+	TypeTopendir: "opendir",
 }
 
 // String returns the message's name in the protocol's own spelling.

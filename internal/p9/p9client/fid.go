@@ -161,6 +161,24 @@ func (f *FID) Readdir(off uint64, count uint32) ([]p9.Dirent, error) {
 	return p9.ParseDirents(r.Data)
 }
 
+// Opendir returns an open fid of the directory f and the first of its entries,
+// those that fit count bytes. It asks with one request beyond 9P2000.L.
+func (f *FID) Opendir(flags linux.OpenFlags, count uint32) (*FID, []p9.Dirent, error) {
+	to := &FID{c: f.c, num: f.c.newFID()}
+	var r p9.Ropendir
+	if err := f.c.Call(&p9.Topendir{FID: f.num, NewFID: to.num, Flags: flags, Count: count}, &r); err != nil {
+		f.c.release(to.num)
+		return nil, nil, err
+	}
+	to.QID = r.QID
+	list, err := p9.ParseDirents(r.Data)
+	if err != nil {
+		to.Clunk()
+		return nil, nil, err
+	}
+	return to, list, nil
+}
+
 // Fsync makes the open file durable.
 func (f *FID) Fsync(datasync bool) error {
 	m := &p9.Tfsync{FID: f.num}

@@ -62,6 +62,8 @@ func (c *conn) slowly(m p9.Message) p9.Message {
 		reply, e = c.createat(m)
 	case *p9.Ttmpfile:
 		reply, e = c.tmpfile(m)
+	case *p9.Topendir:
+		reply, e = c.opendir(m)
 	case *p9.Tallocate:
 		reply, e = &p9.Rallocate{}, c.allocate(m)
 	case *p9.Treaddir:

@@ -112,19 +112,25 @@ func (c *conn) rename(m *p9.Trename) linux.Errno {
 	return node.Rename(newDir, m.Name)
 }
 
-// readdir collects as many entries as fit: a client of byre's kernel takes a
-// reply with room for any entry as the last. So what fails after some entries
-// is answered at once, and that not even one fits is an error.
 func (c *conn) readdir(m *p9.Treaddir) (p9.Message, linux.Errno) {
 	f, file, _, e := c.open1(m.FID)
 	if e != 0 {
 		return nil, e
 	}
 	defer f.put()
-	limit := int(min(m.Count, c.msize-p9.ReadHeaderSize))
+	data, e := entries(file, m.Offset, min(m.Count, c.msize-p9.ReadHeaderSize))
+	return &p9.Rreaddir{Data: data}, e
+}
+
+// entries returns as many of a directory's entries as fit limit bytes, from an
+// offset on. A client of byre's kernel takes a reply with room for any entry as
+// the last. So what fails after some entries is answered at once, and that not
+// even one fits is an error.
+func entries(dir File, offset uint64, most uint32) ([]byte, linux.Errno) {
+	limit := int(most)
 	data := make([]byte, 0, min(limit, 32<<10))
 	full := false
-	e = file.Readdir(m.Offset, func(d *p9.Dirent) bool {
+	e := dir.Readdir(offset, func(d *p9.Dirent) bool {
 		if len(data)+d.Size() > limit {
 			full = true
 			return false
@@ -135,5 +141,5 @@ func (c *conn) readdir(m *p9.Treaddir) (p9.Message, linux.Errno) {
 	if e == 0 && full && len(data) == 0 {
 		e = linux.EINVAL
 	}
-	return &p9.Rreaddir{Data: data}, e
+	return data, e
 }

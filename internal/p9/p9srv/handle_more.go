@@ -63,6 +63,27 @@ func (c *conn) openat(m *p9.Topenat) (p9.Message, linux.Errno) {
 	return r, c.insertOpen(m.NewFID, f.uid, node, file, m.Flags)
 }
 
+// opendir is openat for a directory, whose first entries are read at once.
+func (c *conn) opendir(m *p9.Topendir) (p9.Message, linux.Errno) {
+	f, dir, e := c.node(m.FID)
+	if e != 0 {
+		return nil, e
+	}
+	defer f.put()
+	node := dir.Clone()
+	file, e := openNode(node, m.Flags|linux.ODirectory)
+	if e != 0 {
+		node.Release()
+		return nil, e
+	}
+	data, e := entries(file, 0, min(m.Count, c.msize-p9.OpendirHeaderSize))
+	if e != 0 {
+		return nil, abandonOpen(node, file, e)
+	}
+	r := &p9.Ropendir{QID: openQID(node, file), Data: data}
+	return r, c.insertOpen(m.NewFID, f.uid, node, file, m.Flags)
+}
+
 // createat makes NewFID refer to a file that it makes and opens.
 func (c *conn) createat(m *p9.Tcreateat) (p9.Message, linux.Errno) {
 	f, dir, e := c.dir(m.DirFID, m.Name)

@@ -63,6 +63,57 @@ func TestAReplyWithRoomForAnyEntryIsTheLast(t *testing.T) {
 	}
 }
 
+func TestAnOpenedDirectoryComesWithItsFirstEntries(t *testing.T) {
+	const entries, count = 300, 8000
+	root := p9test.Attach(t, &p9srv.Server{Root: listed{flat: flat{dir: true}, n: entries}}, 0)
+	dir, list, err := root.Opendir(linux.ORdonly, count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(list) < entries {
+		more, err := dir.Readdir(list[len(list)-1].Offset, count)
+		if err != nil || len(more) == 0 {
+			t.Fatalf("%d entries after %d: %v", len(more), len(list), err)
+		}
+		list = append(list, more...)
+	}
+	for i, d := range list {
+		if d.Offset != uint64(i+1) {
+			t.Fatalf("entry %d is %d", i+1, d.Offset)
+		}
+	}
+	if err := dir.Clunk(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatCannotBeOpenedAsADirectoryLeavesNoFIDBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		node  listed
+		flags linux.OpenFlags
+		count uint32
+		want  linux.Errno
+	}{
+		"a file":                    {listed{}, linux.ORdonly, 8000, linux.ENOTDIR},
+		"for writing":               {listed{flat: flat{dir: true}}, linux.ORdwr, 8000, linux.EISDIR},
+		"a directory that fails":    {listed{flat: flat{dir: true}, n: 3, e: linux.EIO}, linux.ORdonly, 8000, linux.EIO},
+		"no room for a first entry": {listed{flat: flat{dir: true}, n: 3}, linux.ORdonly, 10, linux.EINVAL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := p9test.Attach(t, &p9srv.Server{Root: c.node}, 0)
+			if _, _, err := root.Opendir(c.flags, c.count); err != c.want {
+				t.Fatalf("opening it: %v, want %v", err, c.want)
+			}
+			// The same number is free.
+			if f, err := root.Walk(); err != nil {
+				t.Error(err)
+			} else if err := f.Clunk(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestADirectoryThatFailsAfterSomeEntriesIsNotTakenForWhole(t *testing.T) {
 	root := p9test.Attach(t, &p9srv.Server{Root: listed{flat: flat{dir: true}, n: 3, e: linux.EIO}}, 0)
 	if err := root.Open(linux.ORdonly); err != nil {
