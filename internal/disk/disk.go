@@ -16,7 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // chunk is the unit of copying and the smallest run of zeros that is left out
@@ -146,6 +148,33 @@ func Punch(f *os.File, off, n int64) error {
 func Allocated(path string) (int64, error) {
 	return allocated(path)
 }
+
+// AllocatedIn returns how many bytes of storage the files below dir take, holes
+// not counted, a file with several names once, directories themselves not. What
+// goes or cannot be read meanwhile counts nothing.
+func AllocatedIn(dir string) int64 {
+	var total int64
+	seen := map[fileID]bool{}
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		n, id, err := usage(path, d)
+		if err != nil || seen[id] {
+			return nil
+		}
+		if id != (fileID{}) {
+			seen[id] = true
+		}
+		total += n
+		return nil
+	})
+	return total
+}
+
+// fileID tells files that have several names from each other; it is zero for a
+// file with one.
+type fileID struct{ volume, index uint64 }
 
 // Writeback asks the operating system to start writing what has been written to
 // a range of f, without waiting: a later Sync then has less to do. It is a hint

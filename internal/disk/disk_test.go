@@ -165,3 +165,37 @@ func TestVHDFooterIsThatOfTheSpecification(t *testing.T) {
 		t.Error("a disk of 100 bytes was accepted")
 	}
 }
+
+func TestFilesOfADirectoryAreCountedAsTheyLieOnTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, n int) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, bytes.Repeat([]byte("x"), n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	whole, holes := write("whole", mib), write("holes", 0)
+	want, err := disk.Allocated(whole)
+	if err != nil || want < mib {
+		t.Fatalf("%d bytes, error %v", want, err)
+	}
+	if err := os.Truncate(holes, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(whole, filepath.Join(dir, "sub", "same")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(whole, filepath.Join(dir, "link")); err != nil && !errors.Is(err, fs.ErrPermission) {
+		t.Log("no symbolic link: ", err)
+	}
+	if got := disk.AllocatedIn(dir); got != want {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
+	if got := disk.AllocatedIn(filepath.Join(dir, "none")); got != 0 {
+		t.Errorf("%d bytes of a directory that is not there", got)
+	}
+}

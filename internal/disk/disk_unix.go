@@ -7,7 +7,9 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +42,23 @@ func allocated(path string) (int64, error) {
 	}
 	// st_blocks counts 512 bytes whatever the block size is.
 	return int64(st.Blocks) * 512, nil
+}
+
+// usage returns what a file takes, and its identity.
+func usage(_ string, d fs.DirEntry) (int64, fileID, error) {
+	info, err := d.Info()
+	if err != nil {
+		return 0, fileID{}, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, fileID{}, errors.ErrUnsupported
+	}
+	var id fileID
+	if st.Nlink > 1 {
+		id = fileID{volume: uint64(st.Dev), index: st.Ino}
+	}
+	return st.Blocks * 512, id, nil
 }
 
 // unsupported joins errors.ErrUnsupported to what file systems without holes answer.

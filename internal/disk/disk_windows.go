@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -80,6 +81,25 @@ func ioctl(f *os.File, code uint32, in, out []byte) (int, error) {
 	return int(n), err
 }
 
+// usage returns what a file takes, and its identity.
+func usage(path string, _ fs.DirEntry) (int64, fileID, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fileID{}, err
+	}
+	defer f.Close()
+	var info windows.ByHandleFileInformation
+	if err := windows.GetFileInformationByHandle(windows.Handle(f.Fd()), &info); err != nil {
+		return 0, fileID{}, &os.PathError{Op: "GetFileInformationByHandle", Path: path, Err: err}
+	}
+	var id fileID
+	if info.NumberOfLinks > 1 {
+		id = fileID{volume: uint64(info.VolumeSerialNumber), index: uint64(info.FileIndexHigh)<<32 | uint64(info.FileIndexLow)}
+	}
+	n, err := allocatedOf(f)
+	return n, id, err
+}
+
 // allocated sums the allocated ranges: the same number GetCompressedFileSize
 // gives, without a call that x/sys lacks.
 func allocated(path string) (int64, error) {
@@ -88,6 +108,10 @@ func allocated(path string) (int64, error) {
 		return 0, err
 	}
 	defer f.Close()
+	return allocatedOf(f)
+}
+
+func allocatedOf(f *os.File) (int64, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err

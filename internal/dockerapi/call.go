@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"byre.dev/byre/internal/engine/filter"
+	"byre.dev/byre/internal/engine/request"
 )
 
 // call is a request with its parameters decoded.
@@ -127,6 +128,17 @@ func (r *call) body(v any, optional bool) ([]byte, error) {
 		return nil, badRequest("unexpected content after JSON")
 	}
 	return b, nil
+}
+
+// request reads a JSON body into v, which points to a value of the type that
+// kind has, and refuses fields that byre does not honor. An empty body is an
+// error unless optional, and leaves v alone then.
+func (r *call) request(kind request.Body, v any, optional bool) error {
+	raw, err := r.body(v, optional)
+	if err != nil || raw == nil {
+		return err
+	}
+	return kind.Check(v, raw)
 }
 
 func badRequest(format string, args ...any) error {

@@ -87,7 +87,7 @@ func TestEveryClassOfErrorHasItsStatus(t *testing.T) {
 }
 
 func TestRoutesTellTheirParameters(t *testing.T) {
-	routes := compile((&api{}).operations())
+	routes := compile((&api{}).operations(), parameters())
 	find := func(method, path string) (string, []string) {
 		for _, r := range routes {
 			if m := r.pattern.FindStringSubmatch(path); r.method == method && m != nil {
@@ -136,7 +136,7 @@ func FuzzQuery(f *testing.F) {
 		}
 		if args, err := r.filters(); err == nil {
 			args.Match("name", "x")
-			args.Labels("label", map[string]string{"a": "b"})
+			args.Labels(map[string]string{"a": "b"})
 		}
 		_, _ = parseEventsQuery(r)
 	})

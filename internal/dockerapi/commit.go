@@ -17,6 +17,7 @@ import (
 
 	"byre.dev/byre/internal/engine"
 	"byre.dev/byre/internal/engine/image"
+	"byre.dev/byre/internal/engine/request"
 )
 
 func (a *api) containersChanges(w http.ResponseWriter, r *call) error {
@@ -54,7 +55,7 @@ func (a *api) commit(w http.ResponseWriter, r *call) error {
 		req.Pause = true
 	}
 	var cfg container.Config
-	if _, err := r.body(&cfg, true); err != nil {
+	if err := r.request(request.Commit(), &cfg, true); err != nil {
 		return err
 	}
 	if !reflect.ValueOf(cfg).IsZero() {

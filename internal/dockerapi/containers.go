@@ -66,7 +66,7 @@ func (a *api) containersCreate(w http.ResponseWriter, r *call) error {
 	if err := translate(r, &req.CreateRequest, raw); err != nil {
 		return err
 	}
-	if err := request.Check(&req.CreateRequest, raw); err != nil {
+	if err := request.ContainerCreate().Check(&req.CreateRequest, raw); err != nil {
 		return err
 	}
 	resp, err := a.engine.Create(r.Context(), req)
@@ -87,9 +87,6 @@ func (a *api) containersInspect(w http.ResponseWriter, r *call) error {
 func (a *api) containersStart(w http.ResponseWriter, r *call) error {
 	if r.ContentLength > 7 {
 		return badRequest("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
-	}
-	if r.Form.Get("checkpoint") != "" || r.Form.Get("checkpoint-dir") != "" {
-		return badRequest("byre does not support checkpoint: there are no checkpoints of machines")
 	}
 	if err := a.engine.Start(r.Context(), r.name()); err != nil {
 		return err
@@ -189,10 +186,7 @@ func (a *api) containersRename(w http.ResponseWriter, r *call) error {
 
 func (a *api) containersUpdate(w http.ResponseWriter, r *call) error {
 	var req container.UpdateConfig
-	if _, err := r.body(&req, false); err != nil {
-		return err
-	}
-	if err := request.CheckUpdate(&req); err != nil {
+	if err := r.request(request.ContainerUpdate(), &req, false); err != nil {
 		return err
 	}
 	resp, err := a.engine.Update(r.Context(), r.name(), req)
@@ -203,9 +197,6 @@ func (a *api) containersUpdate(w http.ResponseWriter, r *call) error {
 }
 
 func (a *api) containersRemove(w http.ResponseWriter, r *call) error {
-	if r.flag("link") {
-		return badRequest("byre does not support link: a link goes with the container that has it")
-	}
 	err := a.engine.Remove(r.Context(), r.name(), engine.RemoveOptions{Force: r.flag("force"), Volumes: r.flag("v")})
 	if err != nil {
 		return err

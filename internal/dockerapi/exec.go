@@ -8,12 +8,13 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"byre.dev/byre/internal/engine/request"
 	"byre.dev/byre/internal/engine/stream"
 )
 
 func (a *api) execCreate(w http.ResponseWriter, r *call) error {
 	var req container.ExecCreateRequest
-	if _, err := r.body(&req, false); err != nil {
+	if err := r.request(request.ExecCreate(), &req, false); err != nil {
 		return err
 	}
 	if r.before("1.42") {
@@ -31,7 +32,7 @@ func (a *api) execCreate(w http.ResponseWriter, r *call) error {
 // thing that the client reads, as in dockerd.
 func (a *api) execStart(w http.ResponseWriter, r *call) error {
 	var req container.ExecStartRequest
-	if _, err := r.body(&req, true); err != nil {
+	if err := r.request(request.ExecStart(), &req, true); err != nil {
 		return err
 	}
 	if r.before("1.42") {

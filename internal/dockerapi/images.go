@@ -32,6 +32,15 @@ func (a *api) imagesList(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
+	if r.flag("shared-size") && !r.before("1.42") {
+		usage, err := a.engine.Images.Usage(r.Context(), nil)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			list[i].SharedSize = usage.Shared[list[i].ID]
+		}
+	}
 	for i := range list {
 		switch {
 		case r.before("1.48"):

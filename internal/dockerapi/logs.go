@@ -38,7 +38,7 @@ func (a *api) containersLogs(w http.ResponseWriter, r *call) error {
 	if err := rc.Flush(); err != nil {
 		return nil
 	}
-	out := &logWriter{frameWriter: frameWriter{w: w, frames: !log.Terminal}, timestamps: r.flag("timestamps")}
+	out := &logWriter{frameWriter: frameWriter{w: w, frames: !log.Terminal}, timestamps: r.flag("timestamps"), details: r.flag("details")}
 	if q.Follow {
 		out.flush = rc.Flush
 	}
@@ -53,11 +53,6 @@ func (a *api) containersLogs(w http.ResponseWriter, r *call) error {
 func parseLogQuery(r *call) (engine.LogQuery, error) {
 	q := engine.LogQuery{Stdout: r.flag("stdout"), Stderr: r.flag("stderr")}
 	q.Follow, q.Tail = r.flag("follow"), -1
-	if r.flag("details") {
-		// Details are the log options env and labels, which are refused: there
-		// are none to show.
-		q.Follow = r.flag("follow")
-	}
 	if s := r.Form.Get("tail"); s != "" && s != "all" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {
@@ -83,7 +78,10 @@ func parseLogQuery(r *call) (engine.LogQuery, error) {
 type logWriter struct {
 	frameWriter
 	timestamps bool
-	flush      func() error
+	// details asks for what the log options env and labels add to a line. They
+	// are refused at creation, which leaves the space that dockerd puts there.
+	details bool
+	flush   func() error
 	// open holds the streams whose last entry was no whole line.
 	open [4]bool
 }
@@ -91,6 +89,9 @@ type logWriter struct {
 func (l *logWriter) entry(e logs.Entry) error {
 	kind := kindOf(e.Stream)
 	line := e.Line
+	if l.details && !l.open[kind] {
+		line = append([]byte(" "), line...)
+	}
 	if l.timestamps && !l.open[kind] {
 		line = append([]byte(e.Time.UTC().Format(logTime)+" "), line...)
 	}

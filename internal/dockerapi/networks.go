@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
 	"byre.dev/byre/internal/engine/filter"
@@ -56,13 +57,16 @@ func matchNetwork(f filter.Args, n enginenet.Network) bool {
 		kind = "custom"
 	}
 	return f.Exact("type", kind) && f.Exact("scope", "local") && f.Exact("driver", n.Driver) &&
-		f.Match("name", n.Name) && f.Prefix("id", n.ID) && f.Labels("label", n.Labels)
+		f.Match("name", n.Name) && f.Prefix("id", n.ID) && f.Labels(n.Labels)
 }
 
 func (a *api) networksInspect(w http.ResponseWriter, r *call) error {
 	n, err := a.engine.Networks.Get(r.name())
 	if err != nil {
 		return err
+	}
+	if scope := r.Form.Get("scope"); scope != "" && scope != "local" {
+		return errdefs.ErrNotFound.WithMessage("network " + r.name() + " not found in scope " + scope)
 	}
 	return writeJSON(w, http.StatusOK, network.Inspect{
 		Network: networkFor(n), Containers: a.engine.NetworkContainers(n.Name),
@@ -71,10 +75,7 @@ func (a *api) networksInspect(w http.ResponseWriter, r *call) error {
 
 func (a *api) networksCreate(w http.ResponseWriter, r *call) error {
 	var req network.CreateRequest
-	if _, err := r.body(&req, false); err != nil {
-		return err
-	}
-	if err := request.CheckNetwork(&req); err != nil {
+	if err := r.request(request.NetworkCreate(), &req, false); err != nil {
 		return err
 	}
 	n, err := a.engine.CreateNetwork(req)
@@ -105,10 +106,7 @@ func (a *api) networksPrune(w http.ResponseWriter, r *call) error {
 
 func (a *api) networksConnect(w http.ResponseWriter, r *call) error {
 	var req network.ConnectRequest
-	if _, err := r.body(&req, false); err != nil {
-		return err
-	}
-	if err := request.CheckConnect(&req); err != nil {
+	if err := r.request(request.NetworkConnect(), &req, false); err != nil {
 		return err
 	}
 	return a.engine.ConnectNetwork(r.Context(), r.name(), req.Container, req.EndpointConfig)
@@ -116,8 +114,8 @@ func (a *api) networksConnect(w http.ResponseWriter, r *call) error {
 
 func (a *api) networksDisconnect(w http.ResponseWriter, r *call) error {
 	var req network.DisconnectRequest
-	if _, err := r.body(&req, false); err != nil {
+	if err := r.request(request.NetworkDisconnect(), &req, false); err != nil {
 		return err
 	}
-	return a.engine.DisconnectNetwork(r.Context(), r.name(), req.Container)
+	return a.engine.DisconnectNetwork(r.Context(), r.name(), req.Container, req.Force)
 }

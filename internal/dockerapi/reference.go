@@ -33,10 +33,10 @@ API and writes it with `+"`go test ./internal/dockerapi -run Reference -update`"
 	for _, op := range ops {
 		fmt.Fprintf(&b, "| %s `%s` | %s | %s |\n", op.method, op.path, op.verdict(), cell(op.note))
 	}
-	writeFields(&b, "Fields of a request to create a container", request.Rules())
-	writeFields(&b, "Fields of a request to update a container", request.UpdateRules())
-	writeFields(&b, "Fields of a request to create a network", request.NetworkRules())
-	writeFields(&b, "Fields of a request to connect a container to a network", request.ConnectRules())
+	writeParameters(&b, ops)
+	for _, body := range request.Bodies() {
+		writeFields(&b, "Fields of a request to "+body.To, slices.Concat(body.Rules, body.Beyond))
+	}
 	writeFields(&b, "Parameters of a request to build an image", request.BuildRules())
 	return b.String()
 }
@@ -57,6 +57,41 @@ func (op operation) verdict() string {
 		return verdictDiffers
 	}
 	return verdictDone
+}
+
+// writeParameters lists the parameters of queries, those of a build excepted.
+func writeParameters(b *strings.Builder, ops []operation) {
+	b.WriteString(`
+## Parameters of queries
+
+A parameter that is not here is ignored, as dockerd ignores what it does not know; of a build it is refused. Those of a build are listed below.
+
+| operation | honored | |
+|---|---|---|
+`)
+	rules := parameters()
+	for _, op := range ops {
+		of := rules[op.method+" "+op.path]
+		if len(of) == 0 || op.path == "/build" {
+			continue
+		}
+		var honored, others []string
+		for _, r := range of {
+			if r.Verdict == request.Honored {
+				honored = append(honored, "`"+r.Field+"`")
+			} else {
+				others = append(others, fmt.Sprintf("`%s` %s: %s", r.Field, parameterVerdict(r.Verdict), cell(r.Why)))
+			}
+		}
+		fmt.Fprintf(b, "| %s `%s` | %s | %s |\n", op.method, op.path, strings.Join(honored, ", "), strings.Join(others, "; "))
+	}
+}
+
+func parameterVerdict(v request.Verdict) string {
+	if v == request.Harmless {
+		return "has no effect"
+	}
+	return "is refused"
 }
 
 func writeFields(b *strings.Builder, title string, rules []request.Rule) {

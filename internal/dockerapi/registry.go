@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/registry"
 
 	"byre.dev/byre/internal/engine/image"
+	"byre.dev/byre/internal/engine/request"
 )
 
 // imagesPush uploads an image.
@@ -48,7 +49,7 @@ func (a *api) distributionInspect(w http.ResponseWriter, r *call) error {
 // auth checks credentials.
 func (a *api) auth(w http.ResponseWriter, r *call) error {
 	var req registry.AuthConfig
-	if _, err := r.body(&req, false); err != nil {
+	if err := r.request(request.Login(), &req, false); err != nil {
 		return err
 	}
 	if err := a.engine.Images.Login(r.Context(), req); err != nil {

@@ -28,7 +28,7 @@ func (a *api) systemOperations() []operation {
 
 func (a *api) containerOperations() []operation {
 	return []operation{
-		{http.MethodGet, "/containers/json", a.containersList, "the filters expose, publish and isolation are refused"},
+		{http.MethodGet, "/containers/json", a.containersList, "the filter isolation is refused"},
 		{http.MethodPost, "/containers/create", a.containersCreate, "fields as listed below"},
 		{http.MethodPost, "/containers/prune", a.containersPrune, ""},
 		{http.MethodGet, "/containers/{id}/json", a.containersInspect, ""},
@@ -48,7 +48,7 @@ func (a *api) containerOperations() []operation {
 		{http.MethodPost, "/containers/{id}/resize", a.containersResize, ""},
 		{http.MethodPost, "/containers/{id}/attach", a.containersAttach, ""},
 		{http.MethodPost, "/containers/{id}/rename", a.containersRename, ""},
-		{http.MethodPost, "/containers/{id}/update", a.containersUpdate, "fields as listed below"},
+		{http.MethodPost, "/containers/{id}/update", a.containersUpdate, "fields as listed below; ulimits change with the next start"},
 		{http.MethodPost, "/containers/{id}/exec", a.execCreate, ""},
 		{http.MethodDelete, "/containers/{id}", a.containersRemove, "the parameter link is refused: there are no links"},
 		{http.MethodGet, "/containers/{id}/export", a.containersExport, ""},
@@ -93,7 +93,7 @@ func (a *api) imageOperations() []operation {
 func (a *api) volumeOperations() []operation {
 	return []operation{
 		{http.MethodGet, "/volumes", a.volumesList, ""},
-		{http.MethodPost, "/volumes/create", a.volumesCreate, "drivers but local and ClusterVolumeSpec are refused; of DriverOpts there are type=ext4 with size, and o=bind with device"},
+		{http.MethodPost, "/volumes/create", a.volumesCreate, "fields as listed below"},
 		{http.MethodPost, "/volumes/prune", a.volumesPrune, ""},
 		{http.MethodGet, "/volumes/{name}", a.volumesInspect, ""},
 		{http.MethodDelete, "/volumes/{name}", a.volumesRemove, ""},

@@ -17,6 +17,7 @@ import (
 
 	"byre.dev/byre/internal/build"
 	"byre.dev/byre/internal/engine"
+	"byre.dev/byre/internal/engine/request"
 )
 
 const (
@@ -44,7 +45,7 @@ func New(e *engine.Engine, builds *build.Service, log *slog.Logger) http.Handler
 		log = slog.New(slog.DiscardHandler)
 	}
 	a := &api{engine: e, builds: builds, log: log}
-	return &router{api: a, routes: compile(a.operations())}
+	return &router{api: a, routes: compile(a.operations(), parameters())}
 }
 
 // operation is one operation of the API.
@@ -69,14 +70,16 @@ type route struct {
 	operation
 	pattern *regexp.Regexp
 	params  []string
+	// query has the rules for the parameters of the query.
+	query []request.Rule
 }
 
 // compile makes a route of every operation; those with parameters come after
 // those without, so that they match last.
-func compile(ops []operation) []route {
+func compile(ops []operation, queries map[string][]request.Rule) []route {
 	var fixed, open []route
 	for _, op := range ops {
-		r := route{operation: op}
+		r := route{operation: op, query: queries[op.method+" "+op.path]}
 		pattern := "^"
 		for part := range strings.SplitSeq(strings.TrimPrefix(op.path, "/"), "/") {
 			pattern += "/"
@@ -139,6 +142,9 @@ func (rt *router) serve(w http.ResponseWriter, r *call, path string) error {
 			return refused(route.operation)
 		}
 		if err := r.parse(); err != nil {
+			return err
+		}
+		if err := request.CheckQuery(route.query, r.Form); err != nil {
 			return err
 		}
 		return route.serve(w, r)

@@ -176,6 +176,25 @@ func (s *server) post(t *testing.T, path, body string) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
+// get does the same without a body.
+func (s *server) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
 func TestImagesAreLoadedNamedAndRemoved(t *testing.T) {
 	s := serve(t)
 	s.load(t, "tiny:latest")

@@ -141,7 +141,7 @@ func (q eventsQuery) match(m events.Message) bool {
 	f := q.filters
 	action, _, _ := strings.Cut(string(m.Action), ":")
 	if !f.Exact("event", action) && !f.Exact("event", string(m.Action)) || !f.Exact("type", string(m.Type)) ||
-		!f.Exact("scope", m.Scope) || !f.Labels("label", m.Actor.Attributes) {
+		!f.Exact("scope", m.Scope) || !f.Labels(m.Actor.Attributes) {
 		return false
 	}
 	for _, kind := range []events.Type{events.ContainerEventType, events.ImageEventType, events.VolumeEventType, events.NetworkEventType} {

@@ -3,16 +3,19 @@
 package dockerapi
 
 import (
+	"maps"
 	"net/http"
 	"time"
 
 	"github.com/moby/moby/api/types/volume"
 
+	"byre.dev/byre/internal/engine/request"
 	enginevolume "byre.dev/byre/internal/engine/volume"
 )
 
 func volumeFor(v enginevolume.Volume) volume.Volume {
-	labels := v.Labels
+	// The volume's own map is read by other requests meanwhile.
+	labels := maps.Clone(v.Labels)
 	if labels == nil {
 		labels = map[string]string{}
 	}
@@ -47,14 +50,8 @@ func (a *api) volumesList(w http.ResponseWriter, r *call) error {
 
 func (a *api) volumesCreate(w http.ResponseWriter, r *call) error {
 	var req volume.CreateRequest
-	if _, err := r.body(&req, true); err != nil {
+	if err := r.request(request.VolumeCreate(), &req, true); err != nil {
 		return err
-	}
-	switch {
-	case req.Driver != "" && req.Driver != "local":
-		return badRequest("byre does not support Driver: the volume driver is local")
-	case req.ClusterVolumeSpec != nil:
-		return badRequest("byre does not support ClusterVolumeSpec: there is no swarm")
 	}
 	v, err := a.engine.CreateVolume(req.Name, req.Labels, req.DriverOpts)
 	if err != nil {

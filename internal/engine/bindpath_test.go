@@ -115,7 +115,7 @@ func TestSourcesThatNoHostHasAreRefusedWithTheReason(t *testing.T) {
 
 func TestPropagationOfABindIsRefusedByName(t *testing.T) {
 	for _, mode := range []string{"shared", "rshared", "slave", "ro,rslave"} {
-		_, err := new(Engine).parseBind("/nowhere:/x:" + mode)
+		_, err := (&mounting{Engine: new(Engine)}).parseBind("/nowhere:/x:" + mode)
 		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "do not propagate") {
 			t.Errorf("%s: error %v", mode, err)
 		}

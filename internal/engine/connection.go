@@ -245,13 +245,17 @@ func (e *Engine) plug(ctx context.Context, c *Container, r Record, name string) 
 	return c.update(func(rec *Record) { rec.Networks, rec.Connections = r.Networks, all })
 }
 
-// unplug takes a running container off a network, which r has no more.
-func (e *Engine) unplug(ctx context.Context, c *Container, r Record, name string) error {
+// unplug takes a running container off a network, which r has no more; with
+// force even when its machine does not answer.
+func (e *Engine) unplug(ctx context.Context, c *Container, r Record, name string, force bool) error {
 	all := maps.Clone(r.Connections)
 	gone := all[name]
 	delete(all, name)
 	if err := e.setNetwork(ctx, c, r, all); err != nil {
-		return err
+		if !force {
+			return err
+		}
+		c.log.Warn("container taken off a network without its machine", "network", name, "err", err)
 	}
 	err := e.Networks.Disconnect(ctx, name, r.ID)
 	// The ports go on where the container has another way out.

@@ -53,7 +53,10 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 	if rec.Name, err = e.containers.nameFor(req.Name, rec.ID); err != nil {
 		return resp, err
 	}
-	if err := e.materialize(ctx, &rec, img, detail); err != nil {
+	m := &mounting{Engine: e}
+	// Until then nobody knows what the container uses.
+	defer m.release()
+	if err := m.materialize(ctx, &rec, img, detail); err != nil {
 		e.containers.release(rec.Name, rec.ID)
 		return resp, err
 	}
@@ -143,7 +146,7 @@ func (e *Engine) complete(rec *Record, req CreateRequest, detail *image.Detail) 
 
 // materialize makes what a container has on disk: its writable snapshot, its
 // volumes and its directory with the record.
-func (e *Engine) materialize(ctx context.Context, rec *Record, img image.Image, detail *image.Detail) (err error) {
+func (e *mounting) materialize(ctx context.Context, rec *Record, img image.Image, detail *image.Detail) (err error) {
 	dir := e.path("containers", rec.ID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("create container: %w", err)
@@ -153,7 +156,7 @@ func (e *Engine) materialize(ctx context.Context, rec *Record, img image.Image, 
 			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
 			err = errors.Join(err, e.tasks.Discard(clean, rec.ID), os.RemoveAll(dir))
-			e.removeAnonymous(*rec)
+			e.undo()
 		}
 	}()
 	g, gctx := errgroup.WithContext(ctx)

@@ -102,6 +102,7 @@ type Engine struct {
 
 	tasks      *task.Runner
 	containers *catalog
+	claims     claims
 	execs      *execTable
 	// starts is passed by whatever starts a machine for a container.
 	starts gate

@@ -106,7 +106,7 @@ func TestTheImagesCommandBelongsToTheImagesEntrypoint(t *testing.T) {
 func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 	e, dir := new(Engine), t.TempDir()
 	for mode, want := range map[string][2]uint32{"uid=1000": {1000, 1000}, "ro,uid=7,gid=8": {7, 8}} {
-		m, err := e.parseBind(dir + ":/b:" + mode)
+		m, err := (&mounting{Engine: e}).parseBind(dir + ":/b:" + mode)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,11 +115,11 @@ func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 		}
 	}
 	for _, mode := range []string{"uid=", "uid=root", "uid=-1", "uid=4294967295", "gid=5", "owner=5"} {
-		if _, err := e.parseBind(dir + ":/b:" + mode); !errdefs.IsInvalidArgument(err) {
+		if _, err := (&mounting{Engine: e}).parseBind(dir + ":/b:" + mode); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: error %v", mode, err)
 		}
 	}
-	if m, err := e.parseBind(dir + ":/b"); err != nil || m.settings(false) != nil {
+	if m, err := (&mounting{Engine: e}).parseBind(dir + ":/b"); err != nil || m.settings(false) != nil {
 		t.Errorf("settings %v, error %v", m.settings(false), err)
 	}
 }
@@ -127,7 +127,7 @@ func TestBindsNameTheOwnerOfTheUsersFiles(t *testing.T) {
 func TestAConsistentMountIsNotCachedAndInspectSaysSo(t *testing.T) {
 	e, dir := new(Engine), t.TempDir()
 	for mode, want := range map[string]string{"": "", "cached": "cached", "ro,delegated": "ro,delegated", "ro,consistent": "ro,consistent,cache=none"} {
-		m, err := e.parseBind(dir + ":/b:" + mode)
+		m, err := (&mounting{Engine: e}).parseBind(dir + ":/b:" + mode)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,11 +139,11 @@ func TestAConsistentMountIsNotCachedAndInspectSaysSo(t *testing.T) {
 			t.Errorf("%q: inspect says %q, want %q", mode, got, want)
 		}
 	}
-	m, err := e.resolveMount(mount.Mount{Type: mount.TypeBind, Source: dir, Target: "/b", Consistency: mount.ConsistencyFull})
+	m, err := (&mounting{Engine: e}).resolveMount(mount.Mount{Type: mount.TypeBind, Source: dir, Target: "/b", Consistency: mount.ConsistencyFull})
 	if err != nil || !m.Consistent {
 		t.Errorf("a mount that is to be consistent is %+v, %v", m, err)
 	}
-	if _, err := e.resolveMount(mount.Mount{Type: mount.TypeBind, Source: dir, Target: "/b", Consistency: "odd"}); !errdefs.IsInvalidArgument(err) {
+	if _, err := (&mounting{Engine: e}).resolveMount(mount.Mount{Type: mount.TypeBind, Source: dir, Target: "/b", Consistency: "odd"}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an unknown consistency: %v", err)
 	}
 }

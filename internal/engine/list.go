@@ -114,6 +114,7 @@ type selection struct {
 	before, since time.Time
 	images        []string
 	exited        []int
+	ports         portSelection
 }
 
 func (e *Engine) selection(ctx context.Context, f filter.Args) (selection, error) {
@@ -123,8 +124,11 @@ func (e *Engine) selection(ctx context.Context, f filter.Args) (selection, error
 	if err != nil {
 		return sel, err
 	}
-	if f.Has("expose") || f.Has("publish") || f.Has("isolation") {
-		return sel, invalid("byre does not support the filters expose, publish and isolation")
+	if f.Has("isolation") {
+		return sel, invalid("byre does not support the filter isolation: it concerns Windows containers")
+	}
+	if sel.ports, err = portFilters(f); err != nil {
+		return sel, err
 	}
 	for _, s := range f["status"] {
 		if err := container.ValidateContainerState(container.ContainerState(s)); err != nil {
@@ -173,8 +177,8 @@ func (sel selection) match(r Record) bool {
 	switch {
 	case !f.Prefix("id", r.ID),
 		!f.Match("name", r.Name) && !f.Match("name", "/"+r.Name),
-		!f.Labels("label", r.Config.Labels),
-		!f.Labels("annotation", r.Host.Annotations),
+		!f.Labels(r.Config.Labels),
+		!f.Pairs("annotation", r.Host.Annotations),
 		!f.Exact("status", string(r.State.Status())),
 		!f.Exact("health", health),
 		!f.Exact("is-task", "false") && !f.Exact("is-task", "0"),
@@ -182,7 +186,8 @@ func (sel selection) match(r Record) bool {
 		f.Has("ancestor") && !slices.Contains(sel.images, r.Image),
 		len(sel.exited) > 0 && (r.State.Running || r.State.StartedAt.IsZero() || !slices.Contains(sel.exited, r.State.ExitCode)),
 		!sel.before.IsZero() && !r.Created.Before(sel.before),
-		!sel.since.IsZero() && !r.Created.After(sel.since):
+		!sel.since.IsZero() && !r.Created.After(sel.since),
+		!sel.ports.match(r):
 		return false
 	}
 	return !f.Has("volume") || slices.ContainsFunc(r.Mounts, func(m Mount) bool {

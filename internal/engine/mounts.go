@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
 	"byre.dev/byre/internal/engine/spec"
@@ -26,7 +25,7 @@ const onWindows = runtime.GOOS == "windows"
 
 // resolveMounts turns what was asked for into the container's mounts: -v and
 // --volumes-from, --mount, --tmpfs, and the image's VOLUMEs.
-func (e *Engine) resolveMounts(rec *Record) error {
+func (e *mounting) resolveMounts(rec *Record) error {
 	var all []Mount
 	for _, from := range rec.Host.VolumesFrom {
 		ms, err := e.mountsFrom(from)
@@ -110,7 +109,7 @@ func checkDestination(dest string) error {
 }
 
 // mountsFrom returns the mounts of another container: "container[:ro|:rw]".
-func (e *Engine) mountsFrom(from string) ([]Mount, error) {
+func (e *mounting) mountsFrom(from string) ([]Mount, error) {
 	ref, mode, _ := strings.Cut(from, ":")
 	if mode != "" && mode != "ro" && mode != "rw" {
 		return nil, invalid("invalid mode for volumes-from: %s", mode)
@@ -123,6 +122,11 @@ func (e *Engine) mountsFrom(from string) ([]Mount, error) {
 	for _, m := range c.snapshot().Mounts {
 		if m.Type == mount.TypeTmpfs {
 			continue
+		}
+		if m.Type == mount.TypeVolume {
+			if err := e.claim(m.Name); err != nil {
+				return nil, invalid("volumes-from %s: %v", from, err)
+			}
 		}
 		if m.Type == mount.TypeImage {
 			// The container's view of it is its own.
@@ -137,7 +141,7 @@ func (e *Engine) mountsFrom(from string) ([]Mount, error) {
 }
 
 // parseBind reads -v: "[source:]destination[:mode]".
-func (e *Engine) parseBind(b string) (Mount, error) {
+func (e *mounting) parseBind(b string) (Mount, error) {
 	source, dest, mode, err := splitBind(b, onWindows)
 	if err != nil {
 		return Mount{}, err
@@ -258,7 +262,7 @@ func isFile(p string) bool {
 }
 
 // resolveMount reads --mount.
-func (e *Engine) resolveMount(m mount.Mount) (_ Mount, err error) {
+func (e *mounting) resolveMount(m mount.Mount) (_ Mount, err error) {
 	r := Mount{Type: m.Type, Destination: path.Clean(m.Target), ReadOnly: m.ReadOnly}
 	switch m.Consistency {
 	case "", mount.ConsistencyDefault, mount.ConsistencyCached, mount.ConsistencyDelegated:
@@ -349,13 +353,10 @@ func tmpfsMount(r Mount, m mount.Mount) (Mount, error) {
 
 // volumeMount mounts a volume, which is made if it is missing; without a name
 // it is the container's own.
-func (e *Engine) volumeMount(name, dest string, labels, options map[string]string) (Mount, error) {
-	v, made, err := e.Volumes.Create(name, labels, options)
+func (e *mounting) volumeMount(name, dest string, labels, options map[string]string) (Mount, error) {
+	v, err := e.volume(name, labels, options)
 	if err != nil {
 		return Mount{}, err
-	}
-	if made {
-		e.Events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
 	}
 	return Mount{Type: mount.TypeVolume, Name: v.Name, Source: v.Path, Destination: dest, Anonymous: v.Anonymous, Disk: v.Disk()}, nil
 }

@@ -75,7 +75,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, f filter.Args) ([]string, er
 		if err != nil {
 			return removed, err
 		}
-		if !n.Custom || !old || !f.Labels("label", n.Labels) || e.NetworkInUse(n.Name) {
+		if !n.Custom || !old || !f.Labels(n.Labels) || e.NetworkInUse(n.Name) {
 			continue
 		}
 		err = e.RemoveNetwork(ctx, n.ID)
@@ -132,8 +132,9 @@ func (e *Engine) ConnectNetwork(ctx context.Context, ref, containerRef string, e
 	})
 }
 
-// DisconnectNetwork takes a container off a network, running or not.
-func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string) error {
+// DisconnectNetwork takes a container off a network, running or not; with force
+// even when its machine does not answer.
+func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string, force bool) error {
 	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
 		if n.Name == enginenet.Host {
 			return invalid("container cannot be disconnected from host network or connected to host network")
@@ -147,7 +148,7 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string
 		if err != nil || r.Connections[n.Name] == nil {
 			return c.update(func(rec *Record) { rec.Networks = r.Networks })
 		}
-		if err := e.unplug(context.WithoutCancel(ctx), c, r, n.Name); err != nil {
+		if err := e.unplug(context.WithoutCancel(ctx), c, r, n.Name, force); err != nil {
 			return err
 		}
 		e.publishNetwork(events.ActionDisconnect, n.Name, r.ID)

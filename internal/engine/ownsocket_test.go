@@ -34,7 +34,7 @@ func TestABindOfTheDaemonsSocketIsKnownByAllItsNames(t *testing.T) {
 		own: true, link: true, dir + "/./docker.sock": true, "/var/run/docker.sock": true, "//var/run/docker.sock": true, "/run/docker.sock": true,
 		other: false, dir: false, dir + "/missing": false,
 	} {
-		m, err := e.parseBind(source + ":/d.sock")
+		m, err := (&mounting{Engine: e}).parseBind(source + ":/d.sock")
 		if err != nil || m.Socket != want {
 			t.Errorf("-v %s: socket %v, %v; want %v", source, m.Socket, err, want)
 		}
@@ -42,14 +42,14 @@ func TestABindOfTheDaemonsSocketIsKnownByAllItsNames(t *testing.T) {
 			t.Errorf("-v %s: the shim is given %s with %+v", source, e.hostSource(m), m.settings(false))
 		}
 	}
-	m, err := e.resolveMount(mount.Mount{Type: mount.TypeBind, Source: "/var/run/docker.sock", Target: "/d.sock"})
+	m, err := (&mounting{Engine: e}).resolveMount(mount.Mount{Type: mount.TypeBind, Source: "/var/run/docker.sock", Target: "/d.sock"})
 	if err != nil || !m.Socket {
 		t.Errorf("--mount: %+v, %v", m, err)
 	}
-	if _, err := e.parseBind(own + ":/d.sock:uid=5"); !errdefs.IsInvalidArgument(err) {
+	if _, err := (&mounting{Engine: e}).parseBind(own + ":/d.sock:uid=5"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("an owner of a socket: %v", err)
 	}
-	if m, err := new(Engine).parseBind(other + ":/d.sock"); err != nil || m.Socket {
+	if m, err := (&mounting{Engine: new(Engine)}).parseBind(other + ":/d.sock"); err != nil || m.Socket {
 		t.Errorf("a daemon without a socket took one for its own: %+v, %v", m, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -111,20 +110,6 @@ func (c *Container) isGone() bool {
 	return c.gone
 }
 
-// removeAnonymous removes the volumes made for a container, unless another
-// one uses them.
-func (e *Engine) removeAnonymous(r Record) {
-	for _, m := range r.Mounts {
-		users := slices.DeleteFunc(e.volumeUsers(m.Name), func(id string) bool { return id == r.ID })
-		if m.Type != mount.TypeVolume || !m.Anonymous || len(users) > 0 {
-			continue
-		}
-		if err := e.Volumes.Remove(m.Name); err != nil && !errdefs.IsNotFound(err) {
-			e.log.Warn("volume not removed", "volume", m.Name, "err", err)
-		}
-	}
-}
-
 // volumeUsers returns the containers that mount a volume.
 func (e *Engine) volumeUsers(name string) []string {
 	var users []string
@@ -136,21 +121,6 @@ func (e *Engine) volumeUsers(name string) []string {
 		}
 	}
 	return users
-}
-
-// RemoveVolume removes a volume that no container mounts.
-func (e *Engine) RemoveVolume(name string, force bool) error {
-	if users := e.volumeUsers(name); len(users) > 0 {
-		return conflict("remove %s: volume is in use - [%s]", name, users[0])
-	}
-	err := e.Volumes.Remove(name)
-	if errdefs.IsNotFound(err) && force {
-		return nil
-	}
-	if err == nil {
-		e.Events.Publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
-	}
-	return err
 }
 
 // Prune removes the containers that do not run and match the filters, and
@@ -166,7 +136,7 @@ func (e *Engine) Prune(ctx context.Context, f filter.Args) ([]string, uint64, er
 		if err != nil {
 			return removed, freed, err
 		}
-		if r.State.Running || !old || !f.Labels("label", r.Config.Labels) {
+		if r.State.Running || !old || !f.Labels(r.Config.Labels) {
 			continue
 		}
 		size, err := e.tasks.Usage(ctx, c.id)

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -72,11 +73,17 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 	if err := checkResources(&host.Resources); err != nil {
 		return resp, err
 	}
+	if err := mergeUlimits(&host.Resources, req.Ulimits); err != nil {
+		return resp, err
+	}
 	if req.RestartPolicy.Name != "" {
 		if host.AutoRemove && !req.RestartPolicy.IsNone() {
 			return resp, conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
 		}
 		host.RestartPolicy = req.RestartPolicy
+	}
+	if r.State.Running && len(req.Ulimits) > 0 {
+		resp.Warnings = append(resp.Warnings, "Ulimits are those of new processes: they change when the container is started again")
 	}
 	if r.State.Running {
 		limits := spec.Resources(&host.Resources)
@@ -115,4 +122,21 @@ func mergeResources(have *container.Resources, want container.Resources) {
 		limit := max(0, *want.PidsLimit)
 		have.PidsLimit = &limit
 	}
+}
+
+// mergeUlimits takes the ulimits that an update names; the others stay.
+func mergeUlimits(have *container.Resources, want []*container.Ulimit) error {
+	all := slices.Clone(have.Ulimits)
+	for _, u := range want {
+		if u == nil {
+			continue
+		}
+		if _, err := u.GetRlimit(); err != nil {
+			return invalid("%v", err)
+		}
+		all = slices.DeleteFunc(all, func(o *container.Ulimit) bool { return o.Name == u.Name })
+		all = append(all, u)
+	}
+	have.Ulimits = all
+	return nil
 }

@@ -44,21 +44,21 @@ func TestATmpfsOfItsOwnOptionIsNoMountPoint(t *testing.T) {
 		Tmpfs:  map[string]string{"/a": ""},
 		Mounts: []mount.Mount{{Type: mount.TypeTmpfs, Target: "/b"}},
 	}}
-	if err := e.resolveMounts(&rec); err != nil {
+	if err := (&mounting{Engine: e}).resolveMounts(&rec); err != nil {
 		t.Fatal(err)
 	}
 	if got := mountPoints(rec); len(got) != 1 || got[0].Destination != "/b" || len(rec.Mounts) != 2 {
 		t.Errorf("mount points %+v of %+v", got, rec.Mounts)
 	}
 	rec.Host.Tmpfs = map[string]string{"/": ""}
-	if err := e.resolveMounts(&rec); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "destination can't be '/'") {
+	if err := (&mounting{Engine: e}).resolveMounts(&rec); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "destination can't be '/'") {
 		t.Errorf("a tmpfs over everything: %v", err)
 	}
 }
 
 func TestVolumesFromAContainerThatIsNotThereAreAWrongRequest(t *testing.T) {
 	e := &Engine{containers: newCatalog()}
-	if _, err := e.mountsFrom("nobody"); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "nobody") {
+	if _, err := (&mounting{Engine: e}).mountsFrom("nobody"); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("error %v", err)
 	}
 }

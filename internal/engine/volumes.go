@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 
 	"byre.dev/byre/internal/engine/filter"
@@ -34,7 +35,7 @@ func (e *Engine) ListVolumes(f filter.Args) ([]volume.Volume, error) {
 				continue
 			}
 		}
-		if f.Exact("driver", "local") && f.Match("name", v.Name) && f.Labels("label", v.Labels) {
+		if f.Exact("driver", "local") && f.Match("name", v.Name) && f.Labels(v.Labels) {
 			list = append(list, v)
 		}
 	}
@@ -53,11 +54,15 @@ func (e *Engine) PruneVolumes(f filter.Args) (removed []string, freed uint64, er
 		return nil, 0, err
 	}
 	for _, v := range e.Volumes.List() {
-		if !all && !v.Anonymous || !f.Labels("label", v.Labels) || len(e.volumeUsers(v.Name)) > 0 {
+		if !all && !v.Anonymous || !f.Labels(v.Labels) || len(e.volumeUsers(v.Name)) > 0 {
 			continue
 		}
 		size := v.Size()
-		if err := e.RemoveVolume(v.Name, false); err != nil {
+		switch err := e.RemoveVolume(v.Name, false); {
+		case errdefs.IsConflict(err), errdefs.IsNotFound(err):
+			// A container has come to use it, or another client was quicker.
+			continue
+		case err != nil:
 			return removed, freed, err
 		}
 		removed = append(removed, v.Name)

@@ -40,10 +40,14 @@ func Decode(s string) (Args, error) {
 	return args, nil
 }
 
-// Check refuses filters that are not among those named.
+// notLabel is the filter for what has not certain labels.
+const notLabel = "label!"
+
+// Check refuses filters that are not among those named. Who knows label knows
+// label! as well.
 func (a Args) Check(known ...string) error {
 	for name := range a {
-		if !slices.Contains(known, name) {
+		if !slices.Contains(known, name) && (name != notLabel || !slices.Contains(known, "label")) {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s'", name))
 		}
 	}
@@ -76,9 +80,16 @@ func (a Args) Prefix(name, value string) bool {
 	return !a.Has(name) || slices.ContainsFunc(a[name], func(p string) bool { return strings.HasPrefix(value, p) })
 }
 
-// Labels says whether labels hold every one of the filter's values, each
-// "name" or "name=value".
-func (a Args) Labels(name string, labels map[string]string) bool {
+// Labels says whether labels hold every one of the values of the filter label,
+// each "name" or "name=value", and not every one of label!, as dockerd reads
+// them.
+func (a Args) Labels(labels map[string]string) bool {
+	return a.Pairs("label", labels) && (!a.Has(notLabel) || !a.Pairs(notLabel, labels))
+}
+
+// Pairs says whether labels hold every one of the filter's values, each "name"
+// or "name=value".
+func (a Args) Pairs(name string, labels map[string]string) bool {
 	for _, want := range a[name] {
 		key, value, exact := strings.Cut(want, "=")
 		got, ok := labels[key]

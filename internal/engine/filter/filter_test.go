@@ -40,7 +40,7 @@ func TestLabelsMustAllMatch(t *testing.T) {
 	for labels, want := range map[*map[string]string]bool{
 		{"a": "1", "b": "2"}: true, {"a": "", "b": "3"}: false, {"b": "2"}: false,
 	} {
-		if got := a.Labels("label", *labels); got != want {
+		if got := a.Labels(*labels); got != want {
 			t.Errorf("%v: %t", *labels, got)
 		}
 	}
@@ -82,4 +82,23 @@ func FuzzDecode(f *testing.F) {
 			_, _ = a.Bool(name, true)
 		}
 	})
+}
+
+func TestLabelsThatAreNotThere(t *testing.T) {
+	for filters, want := range map[string]bool{
+		`{"label!":["a"]}`: false, `{"label!":["a=1"]}`: false, `{"label!":["a=2"]}`: true, `{"label!":["b"]}`: true,
+		// Both must be there to hide something, as in dockerd.
+		`{"label!":["a","b"]}`: true, `{"label":["a"],"label!":["b"]}`: true, `{"label":["b"],"label!":["c"]}`: false,
+	} {
+		a := decode(t, filters)
+		if err := a.Check("label"); err != nil {
+			t.Errorf("%s: %v", filters, err)
+		}
+		if got := a.Labels(map[string]string{"a": "1"}); got != want {
+			t.Errorf("%s: %t, want %t", filters, got, want)
+		}
+	}
+	if err := decode(t, `{"label!":["a"]}`).Check("name"); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("where there is no filter label: error %v", err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 
@@ -252,10 +253,28 @@ func noSuchImage(ref string) error {
 	return errdefs.ErrNotFound.WithMessage("No such image: " + ref)
 }
 
-func (s *Store) publish(action events.Action, id, name string, labels map[string]string) {
-	attributes := map[string]string{"name": name}
-	for k, v := range labels {
-		attributes[k] = v
+// publish sends an image's event, with the labels that it has, if it is still
+// there.
+func (s *Store) publish(ctx context.Context, action events.Action, id, name string) {
+	s.publishLabeled(action, id, name, s.labels(context.WithoutCancel(ctx), id))
+}
+
+// labels are those of an image, none if it cannot be read.
+func (s *Store) labels(ctx context.Context, ref string) map[string]string {
+	img, err := s.Get(ctx, ref)
+	if err != nil {
+		return nil
 	}
+	d, err := s.Shown(ctx, img, nil)
+	if err != nil {
+		return nil
+	}
+	return d.Config.Config.Labels
+}
+
+func (s *Store) publishLabeled(action events.Action, id, name string, labels map[string]string) {
+	attributes := map[string]string{}
+	maps.Copy(attributes, labels)
+	attributes["name"] = name
 	s.cfg.Events.Publish(events.ImageEventType, action, id, attributes)
 }

@@ -97,7 +97,7 @@ func (i *Ingest) Keep(ctx context.Context, target ocispec.Descriptor, names []re
 		return err
 	}
 	if len(known) == 0 {
-		s.publish(events.ActionCreate, target.Digest.String(), target.Digest.String(), nil)
+		s.publish(ctx, events.ActionCreate, target.Digest.String(), target.Digest.String())
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (s *Store) nameAll(ctx context.Context, target ocispec.Descriptor, names []
 		if err := s.name(ctx, name.String(), target); err != nil {
 			return err
 		}
-		s.publish(events.ActionTag, target.Digest.String(), reference.FamiliarString(name), nil)
+		s.publish(ctx, events.ActionTag, target.Digest.String(), reference.FamiliarString(name))
 	}
 	return nil
 }

@@ -10,12 +10,10 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"byre.dev/byre/internal/engine/filter"
@@ -157,7 +155,7 @@ func (sel selection) match(img Image, sum image.Summary, labels map[string]strin
 	case sel.dangling != nil && *sel.dangling != (len(sum.RepoTags) == 0),
 		!sel.before.IsZero() && !created.Before(sel.before),
 		!sel.since.IsZero() && !created.After(sel.since),
-		!sel.args.Labels("label", labels):
+		!sel.args.Labels(labels):
 		return false
 	}
 	return !sel.args.Has("reference") || slices.ContainsFunc(img.Records, sel.matchReference)
@@ -262,56 +260,4 @@ func (s *Store) History(ctx context.Context, ref string, platform *ocispec.Platf
 		items[0].ID, items[0].Tags = img.ID(), img.Tags()
 	}
 	return items, nil
-}
-
-// TotalSize returns what all images take on disk, with what they share counted
-// once.
-func (s *Store) TotalSize(ctx context.Context) (int64, error) {
-	all, err := s.All(ctx)
-	if err != nil {
-		return 0, err
-	}
-	t := tally{store: s, content: map[digest.Digest]bool{}, chains: map[digest.Digest]bool{}}
-	for _, img := range all {
-		if err := images.Walk(ctx, images.HandlerFunc(t.count), img.Target); err != nil {
-			s.log.Warn("size of image not known", "image", img.ID(), "err", err)
-		}
-	}
-	return t.total, nil
-}
-
-// tally counts what is there of images.
-type tally struct {
-	store           *Store
-	content, chains map[digest.Digest]bool
-	total           int64
-}
-
-// count adds a blob and, for a manifest, its unpacked layers; it returns the
-// blob's children.
-func (t *tally) count(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	info, err := t.store.content().Info(ctx, desc.Digest)
-	if t.content[desc.Digest] || errdefs.IsNotFound(err) {
-		return nil, images.ErrSkipDesc
-	} else if err != nil {
-		return nil, err
-	}
-	t.content[desc.Digest] = true
-	t.total += info.Size
-	if images.IsManifestType(desc.MediaType) && !isAttestation(desc) {
-		// A manifest without its configuration has no layers either.
-		if d, err := t.store.detailOf(ctx, desc); err == nil {
-			t.unpacked(ctx, d.Config.RootFS.DiffIDs)
-		}
-	}
-	return images.Children(ctx, t.store.content(), desc)
-}
-
-func (t *tally) unpacked(ctx context.Context, diffIDs []digest.Digest) {
-	for i := range diffIDs {
-		if id := identity.ChainID(diffIDs[:i+1]); !t.chains[id] {
-			t.chains[id] = true
-			t.total += t.store.layerSize(ctx, diffIDs[:i+1])
-		}
-	}
 }

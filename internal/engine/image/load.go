@@ -232,7 +232,7 @@ func (l *loader) name(ctx context.Context, target ocispec.Descriptor, named refe
 			return fmt.Errorf("keep image %s: %w", id, err)
 		}
 		l.progress(jsonstream.Message{Stream: "Loaded image ID: " + id + "\n"})
-		s.publish(events.ActionLoad, id, id, nil)
+		s.publish(ctx, events.ActionLoad, id, id)
 		return nil
 	}
 	named = reference.TagNameOnly(named)
@@ -240,6 +240,6 @@ func (l *loader) name(ctx context.Context, target ocispec.Descriptor, named refe
 		return err
 	}
 	l.progress(jsonstream.Message{Stream: "Loaded image: " + reference.FamiliarString(named) + "\n"})
-	s.publish(events.ActionLoad, id, reference.FamiliarString(named), nil)
+	s.publish(ctx, events.ActionLoad, id, reference.FamiliarString(named))
 	return nil
 }

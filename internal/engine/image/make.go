@@ -76,7 +76,7 @@ func (s *Store) Make(ctx context.Context, n NewImage) (digest.Digest, error) {
 			err = nil
 		}
 	} else if err = s.name(ctx, n.Name.String(), target); err == nil {
-		s.publish(events.ActionTag, target.Digest.String(), reference.FamiliarString(n.Name), nil)
+		s.publish(ctx, events.ActionTag, target.Digest.String(), reference.FamiliarString(n.Name))
 	}
 	return target.Digest, err
 }
@@ -217,7 +217,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, n NewImage) (digest.Dig
 	if n.Name != nil {
 		name = reference.FamiliarString(n.Name)
 	}
-	s.publish(events.ActionImport, id.String(), name, nil)
+	s.publish(ctx, events.ActionImport, id.String(), name)
 	return id, nil
 }
 

@@ -68,7 +68,7 @@ func (s *Store) Pull(ctx context.Context, req PullRequest, progress Progress) er
 	}
 	progress(jsonstream.Message{Status: "Digest: " + desc.Digest.String()})
 	progress(jsonstream.Message{Status: "Status: " + status + reference.FamiliarString(reference.TagNameOnly(named))})
-	s.publish(events.ActionPull, reference.FamiliarString(named), reference.FamiliarName(named), nil)
+	s.publish(ctx, events.ActionPull, reference.FamiliarString(named), reference.FamiliarName(named))
 	return s.dropDangling(ctx, img.Target().Digest)
 }
 

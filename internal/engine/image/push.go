@@ -68,7 +68,7 @@ func (s *Store) Push(ctx context.Context, req PushRequest, progress Progress, pu
 		return remoteError("push", named, err)
 	}
 	layers.finish()
-	s.publish(events.ActionPush, reference.FamiliarString(named), reference.FamiliarName(named), nil)
+	s.publish(ctx, events.ActionPush, reference.FamiliarString(named), reference.FamiliarName(named))
 	result := Pushed{Tag: pullID(named), Digest: target.Digest.String(), Size: target.Size}
 	progress(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", result.Tag, result.Digest, result.Size)})
 	pushed(result)

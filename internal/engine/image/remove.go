@@ -108,6 +108,7 @@ func repositories(img Image) []string {
 }
 
 func (s *Store) untag(ctx context.Context, img Image, records []images.Image) ([]image.DeleteResponse, error) {
+	labels := s.labels(ctx, img.ID())
 	var resp []image.DeleteResponse
 	for _, r := range records {
 		if err := s.names().Delete(ctx, r.Name); err != nil && !errdefs.IsNotFound(err) {
@@ -115,7 +116,7 @@ func (s *Store) untag(ctx context.Context, img Image, records []images.Image) ([
 		}
 		if n := parseName(r.Name); n != nil {
 			resp = append(resp, image.DeleteResponse{Untagged: reference.FamiliarString(n)})
-			s.publish(events.ActionUnTag, img.ID(), img.ID(), nil)
+			s.publishLabeled(events.ActionUnTag, img.ID(), img.ID(), labels)
 		}
 	}
 	return resp, nil
@@ -124,7 +125,7 @@ func (s *Store) untag(ctx context.Context, img Image, records []images.Image) ([
 // delete removes every name and lets containerd collect what nothing holds;
 // the last removal waits for that.
 func (s *Store) delete(ctx context.Context, img Image) ([]image.DeleteResponse, error) {
-	last := len(img.Records) - 1
+	last, labels := len(img.Records)-1, s.labels(ctx, img.ID())
 	resp, err := s.untag(ctx, img, img.Records[:last])
 	if err != nil {
 		return resp, err
@@ -135,9 +136,9 @@ func (s *Store) delete(ctx context.Context, img Image) ([]image.DeleteResponse, 
 	}
 	if n := parseName(r.Name); n != nil {
 		resp = append(resp, image.DeleteResponse{Untagged: reference.FamiliarString(n)})
-		s.publish(events.ActionUnTag, img.ID(), img.ID(), nil)
+		s.publishLabeled(events.ActionUnTag, img.ID(), img.ID(), labels)
 	}
-	s.publish(events.ActionDelete, img.ID(), img.ID(), nil)
+	s.publishLabeled(events.ActionDelete, img.ID(), img.ID(), labels)
 	return append(resp, image.DeleteResponse{Deleted: img.ID()}), nil
 }
 
@@ -152,7 +153,7 @@ func (s *Store) Prune(ctx context.Context, f filter.Args) (image.PruneReport, er
 	if err != nil {
 		return report, err
 	}
-	sel, err := s.selection(ctx, filter.Args{"label": f["label"], "until": f["until"]})
+	sel, err := s.selection(ctx, filter.Args{"label": f["label"], "label!": f["label!"], "until": f["until"]})
 	if err != nil {
 		return report, err
 	}

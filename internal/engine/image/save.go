@@ -129,7 +129,7 @@ func (a *Saved) Write(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("save images: %w", err)
 	}
 	for _, id := range a.ids {
-		a.store.publish(events.ActionSave, id, id, nil)
+		a.store.publish(ctx, events.ActionSave, id, id)
 	}
 	return nil
 }

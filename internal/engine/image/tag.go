@@ -27,7 +27,7 @@ func (s *Store) Tag(ctx context.Context, ref, repo, tag string) error {
 	if err := s.name(ctx, named.String(), img.Target); err != nil {
 		return err
 	}
-	s.publish(events.ActionTag, img.ID(), reference.FamiliarString(named), nil)
+	s.publish(ctx, events.ActionTag, img.ID(), reference.FamiliarString(named))
 	return nil
 }
 

@@ -5,7 +5,9 @@ package request
 import (
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
+	"strings"
 )
 
 // BuildRules are the rules for the parameters of a request to build an image.
@@ -29,25 +31,31 @@ func BuildRules() []Rule {
 	)
 }
 
-// CheckBuild refuses a request to build with parameters that byre cannot honor.
-// Values that mean nothing, such as 0 and false, are taken for none.
+// CheckBuild refuses a request to build with parameters that byre cannot honor
+// or does not know: what a build is made with must not be lost.
 func CheckBuild(query url.Values) error {
-	rules := index(BuildRules())
+	rules := BuildRules()
+	known := index(rules)
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		c := checker{}
-		rule, known := rules[name]
-		if !known {
-			rule = Rule{Field: name, Why: "it is not known"}
-		}
-		for _, v := range query[name] {
-			if slices.Contains([]string{"", "0", "false", "null", "[]", "{}"}, v) {
-				continue
-			}
-			if !known || rule.Verdict == Refused || rule.Verdict == Partly && !rule.Allow(v) {
-				c.refuse(rule)
-				return c.err
-			}
+		if _, ok := known[name]; !ok {
+			rules = append(rules, Rule{Field: name, Verdict: Refused, Why: "it is not known"})
 		}
 	}
-	return nil
+	return CheckQuery(rules, query)
+}
+
+// CheckQuery refuses a query with parameters that byre cannot honor; those
+// without a rule pass. Values that mean nothing, such as 0 and false, are taken
+// for none.
+func CheckQuery(rules []Rule, query url.Values) error {
+	var c checker
+	for _, rule := range rules {
+		for _, v := range query[rule.Field] {
+			if slices.Contains([]string{"", "0", "false", "null", "[]", "{}"}, strings.ToLower(v)) {
+				continue
+			}
+			c.apply(rule, reflect.ValueOf(v))
+		}
+	}
+	return c.err
 }

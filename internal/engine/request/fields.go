@@ -56,6 +56,27 @@ func Names(t reflect.Type) []string {
 	return names
 }
 
+// fieldOf finds the field of a struct type that JSON of that name is read into.
+func fieldOf(t reflect.Type, name string) (field reflect.StructField, ok bool) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			inner := f.Type
+			if inner.Kind() == reflect.Pointer {
+				inner = inner.Elem()
+			}
+			if found, in := fieldOf(inner, name); in {
+				field, ok = found, true
+			}
+			continue
+		}
+		if f.IsExported() && strings.EqualFold(jsonName(f), name) {
+			return f, true
+		}
+	}
+	return field, ok
+}
+
 func jsonName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	if name == "" {

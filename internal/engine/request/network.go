@@ -3,7 +3,6 @@
 package request
 
 import (
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -38,22 +37,15 @@ func ConnectRules() []Rule {
 	return append(honored("Container"), endpointRules("EndpointConfig.")...)
 }
 
-// CheckNetwork refuses a request to create a network with what byre cannot
-// honour; the error names the field.
-func CheckNetwork(req *network.CreateRequest) error {
-	c := checker{rules: index(NetworkRules())}
-	c.walk("", reflect.ValueOf(req).Elem())
-	// False is no empty value here: it asks for something.
-	if p := req.EnableIPv4; p != nil && !*p {
-		c.apply(c.rules["EnableIPv4"], reflect.ValueOf(p))
+// checkIPv4 refuses a network without IPv4: false is no empty value here, it
+// asks for something.
+func checkIPv4(v any) error {
+	req, ok := v.(*network.CreateRequest)
+	if !ok || req.EnableIPv4 == nil || *req.EnableIPv4 {
+		return nil
 	}
-	return c.err
-}
-
-// CheckConnect does the same for a request to connect a container.
-func CheckConnect(req *network.ConnectRequest) error {
-	c := checker{rules: index(ConnectRules())}
-	c.walk("", reflect.ValueOf(req).Elem())
+	c := checker{rules: index(NetworkRules())}
+	c.refuse(c.rules["EnableIPv4"])
 	return c.err
 }
 

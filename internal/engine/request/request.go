@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package request says for every field of a request to create a container what
-// byre does with it, so that nothing is accepted and ignored. Tests walk the
-// types of Docker's API and hold them against the tables: a new field cannot be
-// forgotten.
+// Package request says for every field of the bodies that clients send, and for
+// parameters of queries, what byre does with it, so that nothing is accepted and
+// ignored. Tests walk the types of Docker's API and hold them against the tables:
+// a new field cannot be forgotten.
 package request
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -52,25 +48,13 @@ type Rule struct {
 	Allow func(v any) bool
 }
 
-// Check refuses a decoded request with what byre cannot honour, and raw, the
-// same in JSON, with fields that byre does not know. The error names the field.
-func Check(req *container.CreateRequest, raw []byte) error {
-	if err := checkModes(req.HostConfig); err != nil {
-		return err
-	}
-	c := checker{rules: index(Rules())}
-	c.walk("", reflect.ValueOf(req).Elem())
-	if c.err == nil {
-		c.unknown(raw)
-	}
-	return c.err
-}
-
 // checkModes refuses, in dockerd's words, modes that no daemon knows.
-func checkModes(h *container.HostConfig) error {
-	switch {
-	case h == nil:
+func checkModes(v any) error {
+	req, ok := v.(*container.CreateRequest)
+	if !ok || req.HostConfig == nil {
 		return nil
+	}
+	switch h := req.HostConfig; {
 	case !h.IpcMode.Valid():
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid IPC mode: %v", h.IpcMode))
 	case !h.PidMode.Valid():
@@ -79,13 +63,6 @@ func checkModes(h *container.HostConfig) error {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid UTS mode: %v", h.UTSMode))
 	}
 	return nil
-}
-
-// CheckUpdate does the same for a request to update a container.
-func CheckUpdate(req *container.UpdateConfig) error {
-	c := checker{rules: index(UpdateRules())}
-	c.walk("", reflect.ValueOf(req).Elem())
-	return c.err
 }
 
 func index(rules []Rule) map[string]Rule {
@@ -98,8 +75,9 @@ func index(rules []Rule) map[string]Rule {
 
 // checker walks a request and keeps the first refusal.
 type checker struct {
-	rules map[string]Rule
-	err   error
+	rules  map[string]Rule
+	beyond []Rule
+	err    error
 }
 
 func (c *checker) walk(prefix string, v reflect.Value) {
@@ -154,62 +132,6 @@ func (c *checker) refuse(r Rule) {
 	if c.err == nil {
 		c.err = errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("byre does not support %s: %s", r.Field, r.Why))
 	}
-}
-
-// unknown refuses fields of the JSON that the types do not have.
-func (c *checker) unknown(raw []byte) {
-	var top map[string]json.RawMessage
-	if json.Unmarshal(raw, &top) != nil {
-		return
-	}
-	known := Names(reflect.TypeFor[container.CreateRequest]())
-	c.unknownIn("", top, append(known, legacyFields("")...))
-	var host map[string]json.RawMessage
-	if json.Unmarshal(find(top, "HostConfig"), &host) == nil {
-		c.unknownIn("HostConfig.", host, append(Names(reflect.TypeFor[container.HostConfig]()), legacyFields("HostConfig")...))
-	}
-}
-
-func (c *checker) unknownIn(prefix string, fields map[string]json.RawMessage, known []string) {
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		isKnown := slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) })
-		if !isKnown && !emptyJSON(fields[name]) {
-			c.refuse(Rule{Field: prefix + name, Why: "it is not a field of this API"})
-		}
-	}
-}
-
-// legacyFields are fields of older APIs that the HTTP layer translates.
-func legacyFields(of string) []string {
-	if of == "" {
-		return []string{"MacAddress"}
-	}
-	return nil
-}
-
-func find(fields map[string]json.RawMessage, name string) json.RawMessage {
-	for k, v := range fields {
-		if strings.EqualFold(k, name) {
-			return v
-		}
-	}
-	return nil
-}
-
-func emptyJSON(raw json.RawMessage) bool {
-	var v any
-	if json.Unmarshal(raw, &v) != nil {
-		return false
-	}
-	switch v := v.(type) {
-	case nil:
-		return true
-	case map[string]any:
-		return len(v) == 0
-	case []any:
-		return len(v) == 0
-	}
-	return reflect.ValueOf(v).IsZero()
 }
 
 func join(prefix, name string) string {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 )
 
 // paths lists the fields of a type down to what has a rule, or to leaves.
@@ -39,42 +38,131 @@ func paths(t reflect.Type, prefix string, rules map[string]Rule) []string {
 	return all
 }
 
-func TestEveryFieldOfACreateRequestHasARule(t *testing.T) {
-	rules := index(Rules())
-	fields := paths(reflect.TypeFor[container.CreateRequest](), "", rules)
-	for _, f := range fields {
-		if _, ok := rules[f]; !ok {
-			t.Errorf("field %s has no rule", f)
+func TestEveryFieldOfARequestHasARule(t *testing.T) {
+	for _, body := range Bodies() {
+		rules := index(body.Rules)
+		if len(rules) != len(body.Rules) {
+			t.Errorf("%s: a field has two rules", body.To)
 		}
-	}
-	for name := range rules {
-		// An empty struct has no fields to be walked into.
-		if !slices.Contains(fields, name) {
-			t.Errorf("rule for %s, which is no field", name)
+		fields := paths(body.Type, "", rules)
+		for _, f := range fields {
+			if _, ok := rules[f]; !ok {
+				t.Errorf("%s: field %s has no rule", body.To, f)
+			}
+		}
+		for name := range rules {
+			// An empty struct has no fields to be walked into.
+			if !slices.Contains(fields, name) {
+				t.Errorf("%s: rule for %s, which is no field", body.To, name)
+			}
+		}
+		for _, r := range body.Beyond {
+			if _, ok := fieldOf(body.Type, r.Field); ok {
+				t.Errorf("%s: %s is a field, not beyond", body.To, r.Field)
+			}
 		}
 	}
 }
 
-func TestEveryFieldOfTheOtherRequestsHasARule(t *testing.T) {
-	for _, tc := range []struct {
-		request reflect.Type
-		rules   []Rule
-	}{
-		{reflect.TypeFor[container.UpdateConfig](), UpdateRules()},
-		{reflect.TypeFor[network.CreateRequest](), NetworkRules()},
-		{reflect.TypeFor[network.ConnectRequest](), ConnectRules()},
-	} {
-		rules := index(tc.rules)
-		fields := paths(tc.request, "", rules)
-		for _, f := range fields {
-			if _, ok := rules[f]; !ok {
-				t.Errorf("field %s of %s has no rule", f, tc.request)
+// What is honored is honored field by field: a struct that has a rule as a
+// whole could get a field that nobody sees.
+func TestNoRuleHonorsAWholeStruct(t *testing.T) {
+	for _, body := range Bodies() {
+		for path, f := range structs(body.Type, "") {
+			if r, ok := index(body.Rules)[path]; ok && r.Verdict == Honored {
+				t.Errorf("%s: %s is honored as a whole, but is a %s", body.To, path, f)
 			}
 		}
-		for name := range rules {
-			if !slices.Contains(fields, name) {
-				t.Errorf("rule for %s, which is no field of %s", name, tc.request)
-			}
+	}
+}
+
+// structs lists the fields that have fields, at any depth.
+func structs(t reflect.Type, prefix string) map[string]reflect.Type {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		t = t.Elem()
+	}
+	all := map[string]reflect.Type{}
+	if t.Kind() != reflect.Struct || t.NumField() == 0 || readsItself(t) {
+		return all
+	}
+	if prefix != "" {
+		all[prefix] = t
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		at := prefix
+		if !f.Anonymous {
+			at = join(prefix, jsonName(f))
+		}
+		for path, inner := range structs(f.Type, at) {
+			all[path] = inner
+		}
+	}
+	return all
+}
+
+func check(t *testing.T, body Body, text string) error {
+	t.Helper()
+	v := reflect.New(body.Type)
+	if err := json.Unmarshal([]byte(text), v.Interface()); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return body.Check(v.Interface(), []byte(text))
+}
+
+func TestFieldsThatNobodyKnowsAreRefusedAtAnyDepth(t *testing.T) {
+	for _, tc := range []struct {
+		body       Body
+		text, want string
+	}{
+		{ContainerUpdate(), `{"Frobnicate":1}`, "Frobnicate"},
+		{ContainerUpdate(), `{"KernelMemory":1}`, "KernelMemory"},
+		{ContainerUpdate(), `{"RestartPolicy":{"Name":"always","Delay":3}}`, "RestartPolicy.Delay"},
+		{Commit(), `{"PortSpecs":["80"]}`, "PortSpecs"},
+		{ExecCreate(), `{"Cmd":["a"],"Umask":7}`, "Umask"},
+		{ExecStart(), `{"Stdout":true}`, "Stdout"},
+		{NetworkCreate(), `{"Name":"a","IPAM":{"Config":[{"Subnet":"10.9.0.0/16"},{"VLAN":3}]}}`, "IPAM.Config.VLAN"},
+		{NetworkConnect(), `{"Container":"a","EndpointConfig":{"IPAMConfig":{"IPv5Address":"x"}}}`, "EndpointConfig.IPAMConfig.IPv5Address"},
+		{NetworkDisconnect(), `{"Container":"a","Gently":true}`, "Gently"},
+		{VolumeCreate(), `{"Name":"a","Size":5}`, "Size"},
+		{VolumeCreate(), `{"Name":"a","ClusterVolumeSpec":{"Group":"x"}}`, "ClusterVolumeSpec"},
+		{VolumeCreate(), `{"Name":"a","Driver":"nfs"}`, "Driver"},
+		{Login(), `{"username":"a","otp":"1"}`, "otp"},
+		{ContainerCreate(), `{"Image":"a","HostConfig":{"Mounts":[{"Type":"bind","BindOptions":{"Selinux":"z"}}]}}`, "HostConfig.Mounts.BindOptions.Selinux"},
+		{ContainerCreate(), `{"Image":"a","HostConfig":{"LogConfig":{"Type":"local","Rotate":1}}}`, "HostConfig.LogConfig.Rotate"},
+		{ContainerCreate(), `{"Image":"a","HostConfig":{"PortBindings":{"80/tcp":[{"HostPorts":"1-2"}]}}}`, "HostConfig.PortBindings.HostPorts"},
+		{ContainerCreate(), `{"Image":"a","healthcheck":{"test":["NONE"],"Jitter":3}}`, "Healthcheck.Jitter"},
+		{ContainerCreate(), `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"app":{"Priority":3}}}}`, "NetworkingConfig.EndpointsConfig.Priority"},
+	} {
+		err := check(t, tc.body, tc.text)
+		if err == nil || !strings.Contains(err.Error(), "byre does not support "+tc.want+":") || !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: error %v, want a refusal that names %s", tc.text, err, tc.want)
+		}
+	}
+}
+
+func TestWhatClientsSendBesidesIsTaken(t *testing.T) {
+	for _, tc := range []struct {
+		client string
+		body   Body
+		text   string
+	}{
+		{"docker 28", NetworkCreate(), `{"Name":"a","CheckDuplicate":true,"Driver":"bridge","Scope":"","EnableIPv6":false,"IPAM":{"Driver":"default","Options":{},"Config":[]},"Internal":false,"Attachable":false,"Ingress":false,"ConfigOnly":false,"ConfigFrom":null,"Options":{},"Labels":{}}`},
+		{"docker 28", ExecCreate(), `{"User":"","Privileged":false,"Tty":true,"ConsoleSize":[24,80],"AttachStdin":true,"AttachStderr":true,"AttachStdout":true,"Detach":true,"DetachKeys":"","Env":null,"WorkingDir":"","Cmd":["sh"]}`},
+		{"docker 28", Login(), `{"username":"u","password":"p","email":"u@example.com","serveraddress":"https://index.docker.io/v1/"}`},
+		{"docker 28", NetworkDisconnect(), `{"Container":"a","Force":true}`},
+		{"docker 28", Commit(), `null`},
+		{"docker-py", ExecCreate(), `{"Container":"abc","User":"","Privileged":false,"Tty":false,"AttachStdin":false,"AttachStdout":true,"AttachStderr":true,"Cmd":["a"],"Env":null,"detachKeys":"ctrl-a"}`},
+		{"docker-py", ContainerCreate(), `{"Image":"a","Runtime":null,"MacAddress":null,"HostConfig":{"NetworkMode":"default","LogConfig":{"Type":"json-file","Config":{}}}}`},
+		{"docker-java", ExecCreate(), `{"containerId":"abc","Cmd":["a"],"AttachStdout":true}`},
+		{"docker-java", ContainerCreate(), `{"name":"db","authConfig":{"username":"u"},"Image":"a","PortSpecs":null,"HostConfig":{"KernelMemory":null,"LxcConf":null,"DiskQuota":null}}`},
+		{"docker-java", Commit(), `{"containerId":"abc","repository":"r","tag":"t","message":"m","Env":["A=b"],"Hostname":"x","PortSpecs":null}`},
+		{"dockerode", ExecStart(), `{"hijack":true,"stdin":true,"Detach":false,"Tty":true,"abortSignal":{}}`},
+		{"dockerode", ContainerCreate(), `{"name":"db","platform":"linux/amd64","Image":"a","_query":null}`},
+		{"a client of API 1.43", ContainerCreate(), `{"Image":"a","MacAddress":"02:42:ac:11:00:02"}`},
+	} {
+		if err := check(t, tc.body, tc.text); err != nil {
+			t.Errorf("%s sends %s to %s: %v", tc.client, tc.text, tc.body.To, err)
 		}
 	}
 }
@@ -95,11 +183,7 @@ func TestCheckNetworkNamesTheFieldItRefuses(t *testing.T) {
 		`{"Name":"a","Options":{"com.docker.network.driver.mtu":"1450"},"Internal":true}`:      "",
 		`{"Name":"a","Options":{"com.docker.network.bridge.enable_icc":"true"},"Labels":null}`: "",
 	} {
-		var req network.CreateRequest
-		if err := json.Unmarshal([]byte(body), &req); err != nil {
-			t.Fatal(err)
-		}
-		err := CheckNetwork(&req)
+		err := check(t, NetworkCreate(), body)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), "byre does not support "+want+":") {
 			t.Errorf("%s: error %v, want a refusal that names %q", body, err, want)
 		}
@@ -107,7 +191,11 @@ func TestCheckNetworkNamesTheFieldItRefuses(t *testing.T) {
 }
 
 func TestRulesThatDoNotHonorSayWhy(t *testing.T) {
-	for _, r := range Rules() {
+	var all []Rule
+	for _, body := range Bodies() {
+		all = append(append(all, body.Rules...), body.Beyond...)
+	}
+	for _, r := range append(all, BuildRules()...) {
 		if r.Verdict != Honored && r.Why == "" {
 			t.Errorf("%s: %s without a reason", r.Field, r.Verdict)
 		}
@@ -123,7 +211,7 @@ func TestModesThatNobodyKnowsAreRefusedInDockersWords(t *testing.T) {
 		"invalid IPC mode: no":        {IpcMode: "no"},
 		"invalid UTS mode: no":        {UTSMode: "no"},
 	} {
-		err := Check(&container.CreateRequest{Config: &container.Config{Image: "a"}, HostConfig: &host}, []byte("{}"))
+		err := ContainerCreate().Check(&container.CreateRequest{Config: &container.Config{Image: "a"}, HostConfig: &host}, []byte("{}"))
 		if !errdefs.IsInvalidArgument(err) || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)
 		}
@@ -153,11 +241,7 @@ func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 		{`{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAMConfig":{"IPv6Address":"fd00::9"}}}}}`, "NetworkingConfig.EndpointsConfig.IPAMConfig.IPv6Address"},
 		{`{"Image":"a","HostConfig":{"NetworkMode":"ns:/proc/1/ns/net"}}`, "HostConfig.NetworkMode"},
 	} {
-		var req container.CreateRequest
-		if err := json.Unmarshal([]byte(tc.body), &req); err != nil {
-			t.Fatal(err)
-		}
-		err := Check(&req, []byte(tc.body))
+		err := check(t, ContainerCreate(), tc.body)
 		if err == nil || !strings.Contains(err.Error(), "byre does not support "+tc.want+":") || !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: error %v, want a refusal that names %s", tc.body, err, tc.want)
 		}
@@ -182,21 +266,13 @@ const dockerRun = `{"Hostname":"","Domainname":"","User":"","AttachStdin":false,
 
 func TestCheckTakesSettingsThatAreNull(t *testing.T) {
 	body := `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"app":null}}}`
-	var req container.CreateRequest
-	if err := json.Unmarshal([]byte(body), &req); err != nil {
-		t.Fatal(err)
-	}
-	if err := Check(&req, []byte(body)); err != nil {
+	if err := check(t, ContainerCreate(), body); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCheckAcceptsWhatDockerSendsForAPlainRun(t *testing.T) {
-	var req container.CreateRequest
-	if err := json.Unmarshal([]byte(dockerRun), &req); err != nil {
-		t.Fatal(err)
-	}
-	if err := Check(&req, []byte(dockerRun)); err != nil {
+	if err := check(t, ContainerCreate(), dockerRun); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -21,7 +21,26 @@ func Rules() []Rule {
 
 // UpdateRules are the rules for a request to update a container.
 func UpdateRules() []Rule {
-	return append(resourceRules(""), Rule{Field: "RestartPolicy", Verdict: Honored})
+	return append(resourceRules(""), honored("RestartPolicy.Name", "RestartPolicy.MaximumRetryCount")...)
+}
+
+// commitRules are those for the configuration of an image that is made of a
+// container.
+func commitRules() []Rule {
+	rules := append(honored("User", "ExposedPorts", "Env", "Cmd", "Volumes", "WorkingDir", "Entrypoint", "OnBuild", "Labels", "StopSignal", "Shell"),
+		healthRules()...)
+	for _, f := range []string{
+		"Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
+		"NetworkDisabled", "StopTimeout",
+	} {
+		rules = append(rules, Rule{Field: f, Verdict: Harmless, Why: "clients send a container's whole configuration; an image has none of it"})
+	}
+	return append(rules, Rule{Field: "ArgsEscaped", Verdict: Refused, Why: "it concerns Windows containers"})
+}
+
+func healthRules() []Rule {
+	return honored("Healthcheck.Test", "Healthcheck.Interval", "Healthcheck.Timeout", "Healthcheck.StartPeriod",
+		"Healthcheck.StartInterval", "Healthcheck.Retries")
 }
 
 func honored(fields ...string) []Rule {
@@ -33,10 +52,10 @@ func honored(fields ...string) []Rule {
 }
 
 func configRules() []Rule {
-	return append(honored(
-		"Hostname", "Domainname", "User", "ExposedPorts", "Tty", "OpenStdin", "StdinOnce", "Env", "Cmd", "Healthcheck",
+	return append(append(honored(
+		"Hostname", "Domainname", "User", "ExposedPorts", "Tty", "OpenStdin", "StdinOnce", "Env", "Cmd",
 		"Image", "Volumes", "WorkingDir", "Entrypoint", "NetworkDisabled", "Labels", "StopSignal", "StopTimeout", "Shell",
-	),
+	), healthRules()...),
 		Rule{Field: "AttachStdin", Verdict: Harmless, Why: "kept for inspect; the client attaches by itself"},
 		Rule{Field: "AttachStdout", Verdict: Harmless, Why: "kept for inspect; the client attaches by itself"},
 		Rule{Field: "AttachStderr", Verdict: Harmless, Why: "kept for inspect; the client attaches by itself"},
@@ -48,7 +67,8 @@ func configRules() []Rule {
 // hostRules are those of HostConfig without Resources and Mounts.
 func hostRules() []Rule {
 	rules := honored(
-		"HostConfig.Binds", "HostConfig.PortBindings", "HostConfig.RestartPolicy", "HostConfig.AutoRemove", "HostConfig.Links",
+		"HostConfig.Binds", "HostConfig.PortBindings.HostIp", "HostConfig.PortBindings.HostPort", "HostConfig.RestartPolicy.Name",
+		"HostConfig.RestartPolicy.MaximumRetryCount", "HostConfig.AutoRemove", "HostConfig.Links",
 		"HostConfig.VolumesFrom", "HostConfig.ConsoleSize", "HostConfig.CapAdd", "HostConfig.CapDrop",
 		"HostConfig.CgroupnsMode", "HostConfig.Dns", "HostConfig.DnsOptions", "HostConfig.DnsSearch",
 		"HostConfig.ExtraHosts", "HostConfig.OomScoreAdj", "HostConfig.Privileged", "HostConfig.PublishAllPorts",
@@ -76,7 +96,7 @@ func hostRules() []Rule {
 
 func resourceRules(prefix string) []Rule {
 	rules := honored("CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
-		"MemoryReservation", "MemorySwap", "PidsLimit", "Ulimits")
+		"MemoryReservation", "MemorySwap", "PidsLimit", "Ulimits.Name", "Ulimits.Soft", "Ulimits.Hard")
 	machine := "the guest's disks are the machine's own"
 	windows := "it concerns Windows containers"
 	rules = append(rules,

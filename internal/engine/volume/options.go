@@ -110,7 +110,8 @@ func (m *Manager) makeData(dir string, v *Volume) error {
 	return disk.Scratch(v.Path, m.template, size)
 }
 
-// Size returns what a volume takes on the host's disk.
+// Size returns what a volume takes on the host's disk: holes are not counted,
+// and a file with several names once.
 func (v Volume) Size() int64 {
 	if v.Disk() {
 		n, err := disk.Allocated(v.Path)
@@ -119,20 +120,5 @@ func (v Volume) Size() int64 {
 		}
 		return n
 	}
-	return dirSize(v.Path)
-}
-
-// dirSize adds up the files of a directory; what cannot be read counts nothing.
-func dirSize(dir string) int64 {
-	var total int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if info, err := d.Info(); err == nil {
-			total += info.Size()
-		}
-		return nil
-	})
-	return total
+	return disk.AllocatedIn(v.Path)
 }
