@@ -30,19 +30,28 @@ type file struct {
 	copies atomic.Bool
 
 	mu sync.Mutex
-	// dir is guarded by mu.
-	dir dirReader
+	// dir and mapped are guarded by mu.
+	dir    dirReader
+	mapped bool
 }
 
 var (
 	_ p9srv.File         = (*file)(nil)
 	_ p9srv.NowaitReader = (*file)(nil)
 	_ p9srv.Shared       = (*file)(nil)
+	_ p9srv.Mappable     = (*file)(nil)
 )
 
-// newFile makes fd, which is open on i, a file of the tree.
-func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags) *file {
-	uncached := i.kind.IsRegular() && fs.writers.enter(fs.cfg.LockDir, i.id, flags)
+// newborn makes fd, which is open on an i that nobody else knows yet, a file of
+// the tree.
+func (fs *FS) newborn(i *inode, fd int, flags linux.OpenFlags) *file {
+	uncached := fs.uses.enterNew(fs.cfg.LockDir, i, flags)
+	return fs.newFile(i, fd, flags, uncached)
+}
+
+// newFile makes fd, which is open on i, a file of the tree. It is entered among
+// the uses by now.
+func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags, uncached bool) *file {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	i.opens++
@@ -54,6 +63,18 @@ func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags) *file {
 // WrittenElsewhere says whether another export had the file open for writing
 // when this was opened.
 func (f *file) WrittenElsewhere() bool { return f.uncached }
+
+// Mapped notes that the client has mapped the file for writing.
+func (f *file) Mapped() linux.Errno {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mapped || !f.ino.kind.IsRegular() {
+		return 0
+	}
+	e := f.fs.uses.enterMapped(f.fs.cfg.LockDir, f.ino)
+	f.mapped = e == 0
+	return e
+}
 
 // Open opens the file through its handle, so that it is this file and none
 // that took its name, and only if it is one whose opening has no effects.
@@ -79,14 +100,19 @@ func (n *node) open(flags linux.OpenFlags) (*file, linux.Errno) {
 		return nil, e
 	}
 	defer n.fs.unpin(n.ino)
+	uncached, e := n.fs.uses.enter(n.fs.cfg.LockDir, n.ino, flags)
+	if e != 0 {
+		return nil, e
+	}
 	fd, err := reopen(h, flags)
 	if n.fs.cfg.Mapped && n.fs.errno(err) == linux.EACCES && n.fs.unlock(h) == 0 {
 		fd, err = reopen(h, flags)
 	}
 	if err != nil {
+		n.fs.uses.leave(n.ino, flags)
 		return nil, n.fs.errno(err)
 	}
-	return n.fs.newFile(n.ino, fd, flags), 0
+	return n.fs.newFile(n.ino, fd, flags, uncached), 0
 }
 
 // Read reads at off until p is full or the file ends.
@@ -201,8 +227,9 @@ func (f *file) Fsync(datasync bool) linux.Errno {
 // Close closes the file.
 func (f *file) Close() linux.Errno {
 	err := closeFD(f.fd)
-	if f.ino.kind.IsRegular() && f.flags.Writes() {
-		f.fs.writers.leave(f.ino.id)
+	f.fs.uses.leave(f.ino, f.flags)
+	if f.mapped {
+		f.fs.uses.leaveMapped(f.ino)
 	}
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

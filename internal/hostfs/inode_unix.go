@@ -44,8 +44,8 @@ type inode struct {
 type tree struct {
 	root *inode
 	side sidecar
-	// writers tells other exports what is open for writing here.
-	writers writers
+	// uses tells other exports what is open for writing here.
+	uses uses
 	// file is the name of the one file that is exported, empty if the
 	// directory is.
 	file  string

@@ -43,7 +43,7 @@ func lockShare(t *testing.T) hostfs.Config {
 	return hostfs.Config{Path: dir, LockDir: t.TempDir()}
 }
 
-// lockFiles lists the lock directory, but for what tells of writers.
+// lockFiles lists the lock directory, but for what tells of writers and mappings.
 func lockFiles(t *testing.T, cfg hostfs.Config) (names []string) {
 	t.Helper()
 	all, err := os.ReadDir(cfg.LockDir)
@@ -51,7 +51,7 @@ func lockFiles(t *testing.T, cfg hostfs.Config) (names []string) {
 		t.Fatal(err)
 	}
 	for _, e := range all {
-		if !strings.HasSuffix(e.Name(), ".writers") {
+		if !strings.HasSuffix(e.Name(), ".writers") && !strings.HasSuffix(e.Name(), ".mapped") {
 			names = append(names, e.Name())
 		}
 	}

@@ -62,6 +62,7 @@ func (fs *FS) openDir(dir string) error {
 		closeFD(fd)
 		return syscall.ENOTDIR
 	}
+	fs.uses = newUses()
 	fs.root = &inode{id: st.id, kind: st.mode.Type(), fd: int32(fd), refs: 1}
 	fs.inodes = map[fileID]*inode{st.id: fs.root}
 	fs.lru.prev, fs.lru.next = &fs.lru, &fs.lru
@@ -111,6 +112,6 @@ func (fs *FS) close() error {
 	for _, i := range fs.inodes {
 		fs.dropHandleLocked(i)
 	}
-	fs.writers.close()
+	fs.uses.close()
 	return fs.side.close()
 }

@@ -164,3 +164,73 @@ func TestTheFileThatTellsOfWritersGoesWithTheLast(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+func contents(t *testing.T, cfg hostfs.Config, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(cfg.Path, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// maps tells the server that an open file is mapped.
+func maps(f *p9client.FID) error {
+	return f.Client().Call(&p9.Tmapped{FID: f.Num()}, &p9.Rmapped{})
+}
+
+func TestAMappedFileIsNotOpenedForWritingElsewhere(t *testing.T) {
+	cfg := lockShare(t)
+	a, b := machine(t, cfg), machine(t, cfg)
+	mapped, _ := opens(t, a, "f", linux.ORdwr)
+	if err := maps(mapped); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(flags linux.OpenFlags, want error) {
+		t.Helper()
+		f, err := b.Walk("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Open(flags); err != want {
+			t.Errorf("opened with %#o elsewhere: %v, want %v", flags, err, want)
+		}
+		if err := f.Clunk(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := contents(t, cfg, "f")
+	refused(linux.ORdwr, linux.ETXTBSY)
+	refused(linux.OWronly|linux.OTrunc, linux.ETXTBSY)
+	if got := contents(t, cfg, "f"); got != want {
+		t.Errorf("what was refused left %q, want %q", got, want)
+	}
+	refused(linux.ORdonly, nil)
+	if f, _ := opens(t, a, "f", linux.ORdwr); f.Clunk() != nil {
+		t.Error("the machine itself cannot open it")
+	}
+	if err := mapped.Clunk(); err != nil {
+		t.Fatal(err)
+	}
+	refused(linux.ORdwr, nil)
+}
+
+func TestAFileThatIsWrittenElsewhereIsNotMapped(t *testing.T) {
+	cfg := lockShare(t)
+	a, b := machine(t, cfg), machine(t, cfg)
+	mine, _ := opens(t, a, "f", linux.ORdwr)
+	theirs, _ := opens(t, b, "f", linux.ORdwr)
+	if err := maps(mine); err != linux.ETXTBSY {
+		t.Errorf("mapped while another writes: %v, want ETXTBSY", err)
+	}
+	if err := theirs.Clunk(); err != nil {
+		t.Fatal(err)
+	}
+	if err := maps(mine); err != nil {
+		t.Errorf("mapped when nobody else writes: %v", err)
+	}
+	readOnly, _ := opens(t, a, "f", linux.ORdonly)
+	if err := maps(readOnly); err != linux.EBADF {
+		t.Errorf("a file opened for reading is mapped for writing: %v, want EBADF", err)
+	}
+}

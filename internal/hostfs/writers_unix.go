@@ -14,84 +14,158 @@ import (
 	"byre.dev/byre/internal/linux"
 )
 
-// writers tells servers of the same files, in this process and in others,
-// which files the clients of each have open for writing. Each file is a byte
-// of a file per volume, in Config.LockDir; whoever has it open for writing has
-// that byte locked for reading, by an open file that is the export's own. Two
-// exports thus see each other and not themselves, and what a process held is
-// given up with it, however it ends.
-type writers struct {
-	mu sync.Mutex
-	// volumes and open are guarded by mu.
-	volumes map[uint64]lockFile
-	// open counts this export's own files open for writing.
-	open map[fileID]int
+// uses tells servers of the same files, in this process and in others, which
+// files the clients of each have open for writing, and which of these they have
+// mapped for it.
+type uses struct {
+	writers, mappers marks
+}
+
+func newUses() uses {
+	return uses{writers: marks{kind: "writers"}, mappers: marks{kind: "mapped"}}
 }
 
 // enter notes that a file is being opened and says whether another export has
-// it open for writing. Two that come at once both see the other: each is
-// noted before it looks.
-func (w *writers) enter(lockDir string, id fileID, flags linux.OpenFlags) (elsewhere bool) {
+// it open for writing; ETXTBSY if it is to be written here and is mapped for
+// that there. Two that come at once both see the other: each is noted before it
+// looks.
+func (u *uses) enter(lockDir string, i *inode, flags linux.OpenFlags) (elsewhere bool, e linux.Errno) {
+	if lockDir == "" || !i.kind.IsRegular() {
+		return false, 0
+	}
+	elsewhere = u.enterNew(lockDir, i, flags)
+	if flags.Writes() && u.mappers.elsewhere(lockDir, i.id) {
+		u.writers.drop(i.id)
+		return false, linux.ETXTBSY
+	}
+	return elsewhere, 0
+}
+
+// enterNew is enter for a file that was made just now: nobody has mapped it.
+func (u *uses) enterNew(lockDir string, i *inode, flags linux.OpenFlags) (elsewhere bool) {
 	if lockDir == "" {
 		return false
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f := w.volumeLocked(lockDir, id.dev)
+	if flags.Writes() {
+		u.writers.add(lockDir, i.id)
+	}
+	return u.writers.elsewhere(lockDir, i.id)
+}
+
+// leave undoes an enter or enterNew.
+func (u *uses) leave(i *inode, flags linux.OpenFlags) {
+	if i.kind.IsRegular() && flags.Writes() {
+		u.writers.drop(i.id)
+	}
+}
+
+// enterMapped notes that a file that is open for writing is mapped as well;
+// ETXTBSY if another export has it open for writing.
+func (u *uses) enterMapped(lockDir string, i *inode) linux.Errno {
+	if lockDir == "" {
+		return 0
+	}
+	u.mappers.add(lockDir, i.id)
+	if u.writers.elsewhere(lockDir, i.id) {
+		u.mappers.drop(i.id)
+		return linux.ETXTBSY
+	}
+	return 0
+}
+
+// leaveMapped undoes an enterMapped.
+func (u *uses) leaveMapped(i *inode) { u.mappers.drop(i.id) }
+
+func (u *uses) close() {
+	u.writers.close()
+	u.mappers.close()
+}
+
+// marks are one kind of use of files. Each file is a byte of a file per volume,
+// in Config.LockDir; whoever uses it has that byte locked for reading, by an
+// open file that is the export's own. Two exports thus see each other and not
+// themselves, and what a process held is given up with it, however it ends.
+type marks struct {
+	// kind is the end of the files' names.
+	kind string
+
+	mu sync.Mutex
+	// volumes and files are guarded by mu.
+	volumes map[uint64]lockFile
+	// files counts this export's own uses.
+	files map[fileID]int
+}
+
+// add notes a use. Where the mark cannot be had others see none, as on a lone
+// host.
+func (m *marks) add(lockDir string, id fileID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.volumeLocked(lockDir, id.dev)
+	if f.fd < 0 {
+		return
+	}
+	if m.files[id] == 0 {
+		at := markByte(id)
+		_ = setRange(f.fd, unix.F_RDLCK, at, at)
+	}
+	m.files[id]++
+}
+
+// drop undoes an add.
+func (m *marks) drop(id fileID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.files[id] == 0 {
+		return
+	}
+	if m.files[id]--; m.files[id] > 0 {
+		return
+	}
+	delete(m.files, id)
+	at := markByte(id)
+	_ = setRange(m.volumes[id.dev].fd, unix.F_UNLCK, at, at)
+}
+
+// elsewhere says whether another export uses a file.
+func (m *marks) elsewhere(lockDir string, id fileID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.volumeLocked(lockDir, id.dev)
 	if f.fd < 0 {
 		return false
 	}
-	at := writerByte(id)
-	if flags.Writes() {
-		if w.open[id] == 0 {
-			_ = setRange(f.fd, unix.F_RDLCK, at, at) // without it the others cache, as on a lone host
-		}
-		w.open[id]++
-	}
-	_, elsewhere = findRange(f.fd, true, at, at)
-	return elsewhere
-}
-
-// leave undoes an enter for writing.
-func (w *writers) leave(id fileID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.open[id] == 0 {
-		return
-	}
-	if w.open[id]--; w.open[id] > 0 {
-		return
-	}
-	delete(w.open, id)
-	at := writerByte(id)
-	_ = setRange(w.volumes[id.dev].fd, unix.F_UNLCK, at, at)
+	at := markByte(id)
+	_, found := findRange(f.fd, true, at, at)
+	return found
 }
 
 // volumeLocked returns the file of a volume. One that cannot be had is not
 // asked for again.
-func (w *writers) volumeLocked(lockDir string, dev uint64) lockFile {
-	f, ok := w.volumes[dev]
+func (m *marks) volumeLocked(lockDir string, dev uint64) lockFile {
+	f, ok := m.volumes[dev]
 	if ok {
 		return f
 	}
-	f = openLockFile(filepath.Join(lockDir, fmt.Sprintf("%x.writers", dev)))
-	if w.volumes == nil {
-		w.volumes, w.open = map[uint64]lockFile{}, map[fileID]int{}
+	f = openLockFile(filepath.Join(lockDir, fmt.Sprintf("%x.%s", dev, m.kind)))
+	if m.volumes == nil {
+		m.volumes, m.files = map[uint64]lockFile{}, map[fileID]int{}
 	}
-	w.volumes[dev] = f
+	m.volumes[dev] = f
 	return f
 }
 
 // close gives up everything.
-func (w *writers) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, f := range w.volumes {
+func (m *marks) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range m.volumes {
 		f.close()
 	}
-	w.volumes, w.open = nil, nil
+	m.volumes, m.files = nil, nil
 }
 
-// writerByte is the byte that stands for a file. Numbers beyond what locks
-// reach share one with others, which costs them their caches and no more.
-func writerByte(id fileID) uint64 { return id.ino % presence }
+// markByte is the byte that stands for a file. Numbers beyond what locks reach
+// share one with others, which costs them their caches, or a file that is mapped
+// here its being written there.
+func markByte(id fileID) uint64 { return id.ino % presence }

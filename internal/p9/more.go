@@ -318,3 +318,29 @@ func (m *Ropendir) decode(d *decoder) {
 	m.IOUnit = d.u32()
 	m.Data = d.data()
 }
+
+// Tmapped tells that an open file is mapped for writing: it is not to be opened
+// for that elsewhere until it is closed.
+type Tmapped struct {
+	FID uint32
+}
+
+// Type returns [TypeTmapped].
+func (*Tmapped) Type() Type { return TypeTmapped }
+
+func (m *Tmapped) encode(b []byte) []byte {
+	return put32(b, m.FID)
+}
+
+func (m *Tmapped) decode(d *decoder) {
+	m.FID = d.u32()
+}
+
+// Rmapped answers with success and no more.
+type Rmapped struct{}
+
+// Type returns [TypeRmapped].
+func (*Rmapped) Type() Type { return TypeRmapped }
+
+func (*Rmapped) encode(b []byte) []byte { return b }
+func (*Rmapped) decode(*decoder)        {}

@@ -82,4 +82,6 @@ var makers = [...]func() Message{
 	TypeRtmpfile:     func() Message { return new(Rtmpfile) },
 	TypeTopendir:     func() Message { return new(Topendir) },
 	TypeRopendir:     func() Message { return new(Ropendir) },
+	TypeTmapped:      func() Message { return new(Tmapped) },
+	TypeRmapped:      func() Message { return new(Rmapped) },
 }

@@ -85,6 +85,8 @@ const (
 	TypeRtmpfile   Type = 211
 	TypeTopendir   Type = 212
 	TypeRopendir   Type = 213
+	TypeTmapped    Type = 214
+	TypeRmapped    Type = 215
 )
 
 // stems are the messages' names without T or R, by request type.
@@ -101,7 +103,7 @@ var stems = map[Type]string{
 	TypeTwrite: "write", TypeTclunk: "clunk", TypeTremove: "remove",
 	TypeTlookup: "lookup", TypeTopenat: "openat", TypeTcreateat: "createat",
 	TypeTrenameat2: "renameat2", TypeTallocate: "allocate", TypeTtmpfile: "tmpfile",
-	TypeTopendir: "opendir",
+	TypeTopendir: "opendir", TypeTmapped: "mapped",
 }
 
 // String returns the message's name in the protocol's own spelling.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"byre.dev/byre/internal/testenv"
 )
@@ -162,7 +163,8 @@ func TestScripts(t *testing.T) {
 			"certificates": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(testenv.Certificates(ts.MkAbs(args[0])))
 			},
-			"freeport": freePort,
+			"freeport":  freePort,
+			"smalldisk": smallDisk,
 		},
 	})
 }
@@ -219,6 +221,18 @@ func retry(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// smallDisk makes a directory that is a file system of so many bytes, for root:
+// smalldisk DIR SIZE.
+func smallDisk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: smalldisk DIR SIZE")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Mkdir(dir, 0o755))
+	ts.Check(unix.Mount("none", dir, "tmpfs", 0, "size="+args[1]))
+	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
 }
 
 // within runs a command and fails when it takes longer: within 10s byre …

@@ -172,6 +172,8 @@ func countRequests(t *testing.T, m *shared, cache string) {
 		{"rename", "", "mkdir few/moved && cd few && mv $(seq 100) moved", 4.3, 12.3},
 		{"look at and remove", "", "cd few/moved && rm -f $(seq 100)", 4.3, 6.3},
 		{"make, write, close and remove", "", "cd few && for i in $(seq 100); do echo x > $i; done; rm -f $(seq 100)", 4.3, 9.3},
+		{"make a directory", "", "mkdir dirs && cd dirs && mkdir $(seq 100)", 4.3, 5.3},
+		{"list a directory", "", "cd dirs && ls -R", 2.3, 8.3},
 	} {
 		m.requests.Store(0)
 		id := "few-" + strings.Fields(step.what)[0][:4] + cache

@@ -64,6 +64,8 @@ func (c *conn) slowly(m p9.Message) p9.Message {
 		reply, e = c.tmpfile(m)
 	case *p9.Topendir:
 		reply, e = c.opendir(m)
+	case *p9.Tmapped:
+		reply, e = &p9.Rmapped{}, c.mapped(m)
 	case *p9.Tallocate:
 		reply, e = &p9.Rallocate{}, c.allocate(m)
 	case *p9.Treaddir:

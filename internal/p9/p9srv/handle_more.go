@@ -179,3 +179,19 @@ func (c *conn) allocate(m *p9.Tallocate) linux.Errno {
 	}
 	return file.Allocate(m.Mode, int64(m.Offset), int64(m.Length))
 }
+
+// mapped keeps writers elsewhere away from a file that is mapped here.
+func (c *conn) mapped(m *p9.Tmapped) linux.Errno {
+	f, file, flags, e := c.open1(m.FID)
+	if e != 0 {
+		return e
+	}
+	defer f.put()
+	if !flags.Writes() {
+		return linux.EBADF
+	}
+	if k, ok := file.(Mappable); ok {
+		return k.Mapped()
+	}
+	return 0
+}

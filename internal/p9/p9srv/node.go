@@ -129,6 +129,14 @@ type Shared interface {
 	WrittenElsewhere() bool
 }
 
+// Mappable is a File that can keep clients of other servers from writing it.
+type Mappable interface {
+	// Mapped says that the client has mapped the file and may write it so, in
+	// whole pages. Until Close no other server's client may open it for
+	// writing. ETXTBSY if one has.
+	Mapped() linux.Errno
+}
+
 // Streamer is a File that can write its contents to a stream by itself, so
 // that they need not be copied into a buffer first.
 type Streamer interface {

@@ -35,7 +35,7 @@ func slow(t p9.Type) bool {
 		p9.TypeTrename, p9.TypeTsetattr, p9.TypeTreaddir, p9.TypeTfsync,
 		p9.TypeTlink, p9.TypeTmkdir, p9.TypeTrenameat, p9.TypeTunlinkat,
 		p9.TypeTopenat, p9.TypeTcreateat, p9.TypeTrenameat2, p9.TypeTallocate,
-		p9.TypeTtmpfile, p9.TypeTopendir, p9.TypeTread, p9.TypeTwrite, p9.TypeTremove, p9.TypeTstatfs:
+		p9.TypeTtmpfile, p9.TypeTopendir, p9.TypeTmapped, p9.TypeTread, p9.TypeTwrite, p9.TypeTremove, p9.TypeTstatfs:
 		return true
 	}
 	return false

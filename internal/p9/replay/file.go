@@ -119,6 +119,14 @@ func (f *file) WrittenElsewhere() bool {
 	return ok && s.WrittenElsewhere()
 }
 
+// Mapped is the file's below.
+func (f *file) Mapped() linux.Errno {
+	if m, ok := f.File.(p9srv.Mappable); ok {
+		return m.Mapped()
+	}
+	return 0
+}
+
 // FileID and HostLock are the file's below: its locks are the host's whoever
 // follows it.
 func (f *file) FileID() p9srv.FileID {

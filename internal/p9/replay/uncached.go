@@ -78,6 +78,9 @@ func (n *node) openNamed(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
 // WrittenElsewhere is true: the client is told not to cache.
 func (u *uncached) WrittenElsewhere() bool { return true }
 
+// Mapped is refused: what is not cached is not mapped for writing.
+func (u *uncached) Mapped() linux.Errno { return linux.ETXTBSY }
+
 // FileID and HostLock are the file's below.
 func (u *uncached) FileID() p9srv.FileID {
 	if k, ok := u.File.(p9srv.Lockable); ok {
