@@ -36,7 +36,7 @@ func (t *Tree) beginOn(e *entry) *entry {
 func (t *Tree) busyLocked(e *entry) *entry {
 	e.busy++
 	e.gen++
-	t.idle.remove(e)
+	unlink(e)
 	return e
 }
 
@@ -172,10 +172,10 @@ func (t *Tree) moveLocked(src, dst *entry) *entry {
 	dst.busy, dst.late = 0, 0
 	left := &entry{dir: from.dir, name: from.name, gone: true, own: true, busy: src.busy, late: src.late, gen: src.gen}
 	from.dir.entries[from.name] = left
-	t.idle.remove(src)
+	unlink(src)
 	if src.sub != nil {
-		from.dir.subs--
-		to.dir.subs++
+		t.subsLocked(from.dir, -1)
+		t.subsLocked(to.dir, 1)
 	}
 	src.dir, src.name, src.busy, src.late = to.dir, to.name, busy, late
 	to.dir.entries[to.name] = src
@@ -200,8 +200,8 @@ func (t *Tree) exchanged(a, b *entry, ok bool) {
 			m.e.dir, m.e.name = m.to.dir, m.to.name
 			m.to.dir.entries[m.to.name] = m.e
 			if m.e.sub != nil {
-				m.from.dir.subs--
-				m.to.dir.subs++
+				t.subsLocked(m.from.dir, -1)
+				t.subsLocked(m.to.dir, 1)
 			}
 		}
 		a.late, b.late = b.late, a.late

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"byre.dev/byre/internal/p9"
-	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/watch"
 )
 
@@ -186,108 +184,4 @@ func (t *Tree) mergeLocked(h *hint) {
 		return
 	}
 	t.queueLocked(h)
-}
-
-// lostLocked has every directory of interest compared.
-func (t *Tree) lostLocked() {
-	t.stats.Resyncs++
-	t.queue, t.index, t.renames = nil, map[place]*hint{}, 0
-	t.resync = t.resync[:0]
-	for _, d := range t.dirs {
-		t.resync = append(t.resync, d)
-	}
-	t.poke()
-}
-
-// Poll has the directories compared that the host does not tell of.
-func (t *Tree) Poll() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, d := range t.dirs {
-		if !d.watched && len(t.resync) < t.cfg.MaxDirs {
-			t.resync = append(t.resync, d)
-		}
-	}
-	if len(t.resync) > 0 {
-		t.poke()
-	}
-}
-
-// compareNext queues hints for all that may have changed in the next directory
-// that is to be compared; it returns false if there is none. Names that the
-// guest does not know are told of if they are younger than the last event.
-func (t *Tree) compareNext() bool {
-	t.mu.Lock()
-	if len(t.resync) == 0 {
-		t.mu.Unlock()
-		return false
-	}
-	d := t.resync[len(t.resync)-1]
-	t.resync = t.resync[:len(t.resync)-1]
-	since := t.since
-	if d.gone {
-		t.mu.Unlock()
-		return true
-	}
-	node := d.node.Clone()
-	t.mu.Unlock()
-	defer node.Release()
-	var strange []string
-	list(node, func(name string) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if d.entries[name] == nil {
-			strange = append(strange, name)
-		}
-	})
-	young := younger(node, strange, p9.Time{Sec: since.Unix(), Nsec: int64(since.Nanosecond())})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for name, e := range d.entries {
-		if !e.gone {
-			t.queueLocked(&hint{dir: d, name: name, op: watch.Lost})
-		}
-	}
-	for _, name := range young {
-		t.queueLocked(&hint{dir: d, name: name, op: watch.Create | watch.Modify | watch.Close})
-	}
-	return true
-}
-
-// list calls f for the names in a directory.
-func list(dir p9srv.Node, f func(name string)) {
-	file, e := dir.Open(0)
-	if e != 0 {
-		return
-	}
-	defer file.Close()
-	for off, more := uint64(0), true; more; {
-		more = false
-		e := file.Readdir(off, func(d *p9.Dirent) bool {
-			off, more = d.Offset, true
-			if d.Name != "." && d.Name != ".." {
-				f(strings.Clone(d.Name))
-			}
-			return true
-		})
-		if e != 0 {
-			return
-		}
-	}
-}
-
-// younger returns the names whose files changed after since.
-func younger(dir p9srv.Node, names []string, since p9.Time) []string {
-	young := names[:0]
-	for _, name := range names {
-		n, st := look(dir, name)
-		if n == nil {
-			continue
-		}
-		n.Release()
-		if st.ctime.Sec > since.Sec || st.ctime.Sec == since.Sec && st.ctime.Nsec >= since.Nsec {
-			young = append(young, name)
-		}
-	}
-	return young
 }

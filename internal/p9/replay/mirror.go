@@ -112,7 +112,7 @@ func (t *Tree) mirroredLocked(d *dir, name string) *entry {
 		return nil
 	}
 	e := t.entryLocked(d, name)
-	t.idle.remove(e)
+	unlink(e)
 	e.refs++
 	return e
 }

@@ -17,6 +17,8 @@ type node struct {
 	t *Tree
 	// e is the name it was found by, nil if that is not followed.
 	e *entry
+	// nameless says that the file never had a name.
+	nameless bool
 	// named is the file that was opened in place of one that lost its name,
 	// valid while it is open.
 	named atomic.Pointer[node]
@@ -40,7 +42,7 @@ func below(n p9srv.Node) p9srv.Node {
 // Clone returns another reference.
 func (n *node) Clone() p9srv.Node {
 	n.t.retain(n.e)
-	return &node{Node: n.Node.Clone(), t: n.t, e: n.e}
+	return &node{Node: n.Node.Clone(), t: n.t, e: n.e, nameless: n.nameless}
 }
 
 // Release gives up the reference.
@@ -66,6 +68,7 @@ func (t *Tree) release(e *entry) {
 	defer t.mu.Unlock()
 	e.refs--
 	t.settleLocked(e)
+	t.trimLocked()
 }
 
 // Walk looks a name up; the guest knows it from then on.
@@ -92,6 +95,7 @@ func (n *node) Getattr(mask uint64, a *p9.Attr) linux.Errno {
 		n.t.mu.Lock()
 		if !n.e.known && n.e.busy == 0 && !n.e.gone {
 			n.e.st, n.e.known = stateOf(a), true
+			n.t.foundLocked(n.e)
 		}
 		n.t.mu.Unlock()
 	}
@@ -105,14 +109,15 @@ func (n *node) Getattr(mask uint64, a *p9.Attr) linux.Errno {
 // told, is opened as the other, and not to be cached: an editor that saves by
 // renaming over must not be seen as an error. One that the host has written
 // since the guest was last told of it is not to be cached either: the guest
-// would cut it off at its old size, or append there.
+// would cut it off at its old size, or append there. Nor is one in a directory
+// that is not followed: the guest would never learn of what the host writes.
 func (n *node) Open(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
 	changed := flags&linux.OTrunc == 0 && n.changed()
 	f, e := n.open(flags)
 	switch {
 	case e == linux.ESTALE:
 		return n.openNamed(flags)
-	case e == 0 && !isDir(n) && (changed || n.replaces()):
+	case e == 0 && !isDir(n) && (changed || n.replaces() || n.untracked()):
 		return &uncached{File: f, id: n.FileID()}, 0
 	}
 	return f, e
@@ -146,6 +151,9 @@ func (n *node) Create(name string, flags linux.OpenFlags, mode linux.Mode, o p9s
 	if flags.Writes() {
 		n.t.opening(child)
 		f = n.t.writer(child, f, flags)
+	}
+	if child.untracked() {
+		f = &uncached{File: f, id: child.FileID()}
 	}
 	return child, f, 0
 }
@@ -222,7 +230,7 @@ func (n *node) Tmpfile(flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p
 	if e != 0 {
 		return nil, nil, e
 	}
-	child := &node{Node: c, t: n.t}
+	child := &node{Node: c, t: n.t, nameless: true}
 	n.t.opening(child)
 	return child, n.t.writer(child, f, flags), 0
 }

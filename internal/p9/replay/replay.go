@@ -23,7 +23,7 @@
 //
 // The guest is hostile. The attach for replay gives it nothing that the other
 // attach does not: reads are the same, a change that was not announced is
-// refused, and what it holds is bounded by its fids and by [Config.MaxDirs].
+// refused, and what it holds is bounded by its fids, [Config.MaxIdleDirs] and [Config.MaxDirs].
 // Acknowledging an announced change harms nobody else.
 //
 // Tree.mu guards everything that the guest is known to hold. While it is held
@@ -67,13 +67,25 @@ type Config struct {
 	// file when that is opened once more and not to be cached
 	// (kernel/patches/0018).
 	Reclaims bool
-	// MaxDirs bounds the directories that are watched and remembered; 0 means
-	// DefaultMaxDirs. What the guest looks at beyond is not followed.
+	// MaxIdleDirs bounds the directories that are remembered although the
+	// guest has no fid of them, and none of what is in them; 0 means
+	// DefaultMaxIdleDirs.
+	MaxIdleDirs int
+	// MaxDirs bounds all directories that are remembered; 0 means
+	// DefaultMaxDirs. A directory beyond is not followed: the guest is told
+	// to cache no contents of the files in it, and is not told of changes to
+	// what it keeps of their names and attributes.
 	MaxDirs int
 }
 
-// DefaultMaxDirs is what MaxDirs is if it is not set.
-const DefaultMaxDirs = 1 << 16
+const (
+	// DefaultMaxIdleDirs is what MaxIdleDirs is if it is not set.
+	DefaultMaxIdleDirs = 1 << 16
+	// DefaultMaxDirs is what MaxDirs is if it is not set. A client that has
+	// a fid of each directory that it knows, as Linux's does, does not get
+	// there.
+	DefaultMaxDirs = p9srv.DefaultMaxFIDs
+)
 
 // Tree is a tree as one guest knows it. Its methods may be called
 // concurrently, Plan and Finish by one goroutine.
@@ -88,8 +100,16 @@ type Tree struct {
 	// dirs are the directories of interest, nextDir the next one's ID.
 	dirs    map[watch.ID]*dir
 	nextDir watch.ID
-	// idle are entries that no node refers to, oldest first.
-	idle idleList
+	// idle are names that no node refers to, idleDirs directories.
+	idle, idleDirs ring
+	// forgot is when something was first forgotten of which the guest may
+	// have an inode left, and whose changes it is not told of since.
+	forgot time.Time
+	// polled are directories that the host does not tell of, those first that
+	// have not been compared for longest; unwatched counts them, with those
+	// that are being compared.
+	polled    []*dir
+	unwatched int
 	// opens are files that the guest has open for writing.
 	opens map[p9srv.FileID]*opened
 	// queue holds the hints, renames of which are renames; index finds those
@@ -100,8 +120,9 @@ type Tree struct {
 	// since the queue was last made shorter. It is Plan's own.
 	splits int
 	index  map[place]*hint
-	// resync are directories to be compared whole, since the time since.
-	resync []*dir
+	// resync are directories to be compared whole; since is when the host
+	// last told of what it is to tell of.
+	resync []survey
 	since  time.Time
 	// armed are the steps that the agent may take now, in order.
 	armed  map[place][]*armed
@@ -113,7 +134,8 @@ type Tree struct {
 // Stats tells what a Tree does.
 type Stats struct {
 	// Dirs counts directories of interest; Unwatched those of them that the
-	// host does not tell of, Untracked those beyond MaxDirs since the start.
+	// host does not tell of; Untracked counts how often one beyond MaxDirs was
+	// found, since the start.
 	Dirs, Unwatched, Untracked int
 	// Steps counts what was told to the guest, Resyncs lost events.
 	Steps, Resyncs uint64
@@ -126,12 +148,16 @@ func New(cfg Config) *Tree {
 	if cfg.MaxDirs <= 0 {
 		cfg.MaxDirs = DefaultMaxDirs
 	}
+	if cfg.MaxIdleDirs <= 0 {
+		cfg.MaxIdleDirs = DefaultMaxIdleDirs
+	}
 	t := &Tree{
 		cfg: cfg, wake: make(chan struct{}, 1), dirs: map[watch.ID]*dir{},
 		opens: map[p9srv.FileID]*opened{}, index: map[place]*hint{}, armed: map[place][]*armed{},
 		root: &entry{refs: 1, known: true}, since: time.Now(),
 	}
 	t.idle.init()
+	t.idleDirs.init()
 	t.mu.Lock()
 	d := t.newDirLocked(t.root, cfg.Root.Clone())
 	t.mu.Unlock()
@@ -165,12 +191,7 @@ func (t *Tree) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.stats
-	s.Dirs = len(t.dirs)
-	for _, d := range t.dirs {
-		if !d.watched {
-			s.Unwatched++
-		}
-	}
+	s.Dirs, s.Unwatched = len(t.dirs), t.unwatched
 	return s
 }
 

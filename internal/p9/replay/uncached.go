@@ -9,7 +9,8 @@ import (
 )
 
 // uncached is an open file that the guest must not cache: its caches are about
-// to be told of another file under the name.
+// to be told of another file under the name, or of other contents, or would
+// not be told.
 type uncached struct {
 	p9srv.File
 	id p9srv.FileID
@@ -31,6 +32,9 @@ func (n *node) replaces() bool {
 	defer t.mu.Unlock()
 	return n.e != nil && n.e.known && !n.e.gone && n.e.st.id != n.QID() && !t.cfg.Single
 }
+
+// untracked says that what the host does to n is not followed.
+func (n *node) untracked() bool { return n.e == nil && !n.nameless }
 
 // changed says that the host has written n's file since the guest was told of
 // it under this name, or that it is being told: until its agent has reported,

@@ -3,11 +3,10 @@
 package replay
 
 import (
-	"errors"
-	"io/fs"
 	"strings"
+	"time"
 
-	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/watch"
 )
@@ -24,8 +23,13 @@ type dir struct {
 	// subs counts the entries that are directories of interest themselves.
 	subs int
 	// watched says that the host tells of changes; gone that the directory is
-	// of no interest any more.
-	watched, gone bool
+	// of no interest any more; again that others were forgotten before it was
+	// made, and it may have been one of them.
+	watched, gone, again bool
+	// seen is when what is in the directory was looked at, and mtime the
+	// directory's own then, if it is not watched.
+	seen  time.Time
+	mtime p9.Time
 }
 
 // entry is a name that the guest knows, or knew until a moment ago. It is
@@ -58,42 +62,15 @@ type entry struct {
 	late watch.Op
 	st   state
 	sub  *dir
-	// prev and next link idle entries.
+	// prev and next link the entries of the ring.
 	prev, next *entry
+	ring       *ring
 }
 
 // place is a name in a directory.
 type place struct {
 	dir  *dir
 	name string
-}
-
-// idleList is a ring of entries without nodes, of which the latest are kept
-// so that events of what the guest did to them are known for its own.
-type idleList struct {
-	ring entry
-	n    int
-}
-
-// maxIdle is how many are kept.
-const maxIdle = 4096
-
-func (l *idleList) init() { l.ring.prev, l.ring.next = &l.ring, &l.ring }
-
-func (l *idleList) remove(e *entry) {
-	if e.next == nil {
-		return
-	}
-	e.prev.next, e.next.prev = e.next, e.prev
-	e.prev, e.next = nil, nil
-	l.n--
-}
-
-func (l *idleList) add(e *entry) {
-	l.remove(e)
-	e.prev, e.next = l.ring.prev, &l.ring
-	e.prev.next, e.next.prev = e, e
-	l.n++
 }
 
 // entryLocked returns the entry of a name, making it where there is none.
@@ -106,21 +83,9 @@ func (t *Tree) entryLocked(d *dir, name string) *entry {
 	return e
 }
 
-// settleLocked makes e idle if nothing refers to it, and forgets the oldest.
-func (t *Tree) settleLocked(e *entry) {
-	if e.refs > 0 || e.busy > 0 || e.sub != nil || e.dir == nil {
-		t.idle.remove(e)
-		return
-	}
-	t.idle.add(e)
-	for t.idle.n > maxIdle {
-		t.dropLocked(t.idle.ring.next)
-	}
-}
-
 // dropLocked takes e out of its directory.
 func (t *Tree) dropLocked(e *entry) {
-	t.idle.remove(e)
+	unlink(e)
 	if e.dir != nil && e.dir.entries[e.name] == e {
 		delete(e.dir.entries, e.name)
 	}
@@ -144,11 +109,13 @@ func (t *Tree) forgetLocked(d *dir) {
 	}
 	delete(t.dirs, d.id)
 	if up := d.self.dir; up != nil {
-		up.subs--
+		t.subsLocked(up, -1)
 	}
 	d.self.sub = nil
-	if d.watched && t.cfg.Watcher != nil {
+	if d.watched {
 		t.cfg.Watcher.Remove(d.id)
+	} else {
+		t.unwatched--
 	}
 	if !t.closed {
 		d.node.Release()
@@ -158,37 +125,22 @@ func (t *Tree) forgetLocked(d *dir) {
 // newDirLocked makes a directory of interest of e; it owns node. It returns
 // nil, and releases node, if there are too many.
 func (t *Tree) newDirLocked(e *entry, node p9srv.Node) *dir {
-	if len(t.dirs) >= t.cfg.MaxDirs && !t.evictLocked() {
+	t.trimLocked()
+	if len(t.dirs) >= t.cfg.MaxDirs && !t.forgetOldestLocked() {
 		t.stats.Untracked++
 		node.Release()
 		return nil
 	}
-	d := &dir{id: t.nextDir, self: e, node: node, entries: map[string]*entry{}}
+	d := &dir{id: t.nextDir, self: e, node: node, entries: map[string]*entry{}, again: !t.forgot.IsZero(), seen: time.Now()}
 	t.nextDir++
+	t.unwatched++
 	t.dirs[d.id] = d
 	e.sub = d
 	if e.dir != nil {
-		e.dir.subs++
+		t.subsLocked(e.dir, 1)
 	}
-	t.idle.remove(e)
+	unlink(e)
 	return d
-}
-
-// evictLocked forgets a directory that the guest holds no fid of.
-func (t *Tree) evictLocked() bool {
-	looked := 0
-	for _, d := range t.dirs {
-		if d.self.refs == 0 && d.self.busy == 0 && d.subs == 0 && d.self.dir != nil {
-			e := d.self
-			t.forgetLocked(d)
-			t.settleLocked(e)
-			return true
-		}
-		if looked++; looked > 256 {
-			break
-		}
-	}
-	return false
 }
 
 // pathLocked returns d's path below the root, "" for the root.
@@ -207,32 +159,6 @@ func (t *Tree) pathLocked(d *dir) string {
 	return sb.String()
 }
 
-// watch has the host tell of changes in d. A directory that it cannot watch is
-// compared from time to time; see Poll.
-func (t *Tree) watch(d *dir) {
-	if d == nil || t.cfg.Watcher == nil {
-		return
-	}
-	t.mu.Lock()
-	path := t.pathLocked(d)
-	t.mu.Unlock()
-	err := error(linux.ENAMETOOLONG)
-	if len(path) < linux.PathMax {
-		err = t.cfg.Watcher.Add(d.id, path, d.node.FileID())
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case err == nil && d.gone:
-		t.cfg.Watcher.Remove(d.id)
-	case err == nil:
-		d.watched = true
-	case errors.Is(err, fs.ErrNotExist):
-		// It moved or went meanwhile, which its own directory tells of.
-		t.queueLocked(&hint{dir: d.self.dir, name: d.self.name, op: watch.Lost})
-	}
-}
-
 // enter makes a node of c, which the guest found as name in the directory
 // parent. A directory is of interest, and watched, from then on.
 func (t *Tree) enter(parent *entry, name string, c p9srv.Node) *node {
@@ -241,7 +167,7 @@ func (t *Tree) enter(parent *entry, name string, c p9srv.Node) *node {
 	var e *entry
 	if parent != nil && parent.sub != nil {
 		e = t.entryLocked(parent.sub, name)
-		t.idle.remove(e)
+		unlink(e)
 		e.refs++
 		if e.busy == 0 && (e.gone || !e.known && !e.looked) {
 			*e = entry{dir: e.dir, name: e.name, refs: e.refs, gen: e.gen + 1, looked: true, late: e.late, sub: e.sub}
