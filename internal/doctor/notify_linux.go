@@ -34,10 +34,10 @@ func inotify(dir string) Finding {
 	if err != nil {
 		return Finding{Warning, err.Error(), "Shares are not cached where the host does not tell of changes."}
 	}
-	detail := fmt.Sprintf("inotify, up to %d directories and %d shares for this user", watches, instances)
+	detail := fmt.Sprintf("inotify, up to %d directories for this user, a quarter of them for a machine, and %d shares", watches, instances)
 	if watches < fewWatches || instances < fewInstances {
 		return Finding{Warning, detail,
-			"Directories beyond are compared every two seconds, shares beyond not cached: raise fs.inotify.max_user_watches and fs.inotify.max_user_instances with sysctl."}
+			"Directories beyond are compared in turn, some thousands of names every two seconds, shares beyond not cached: raise fs.inotify.max_user_watches and fs.inotify.max_user_instances with sysctl."}
 	}
 	return Finding{OK, detail, ""}
 }

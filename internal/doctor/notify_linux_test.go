@@ -38,3 +38,16 @@ func TestSharesAreToldByTheirCacheMode(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestSharesThatLearnLateAreAWarning(t *testing.T) {
+	for _, c := range []struct {
+		unwatched, untracked uint64
+		want                 State
+		says                 string
+	}{{0, 0, OK, ""}, {12, 0, Warning, "without a watch of the host's: 12"}, {12, 3, Warning, "too many to follow: 3"}} {
+		f := behind("2 in use", c.unwatched, c.untracked)
+		if f.State != c.want || !strings.Contains(f.Detail, c.says) || (f.Advice != "") != (c.want == Warning) {
+			t.Errorf("%d and %d: %+v", c.unwatched, c.untracked, f)
+		}
+	}
+}

@@ -26,6 +26,7 @@ func shares(ctx context.Context, dir home.Dir) Finding {
 		return Finding{Warning, err.Error(), ""}
 	}
 	cached, total := 0, 0
+	var unwatched, untracked uint64
 	var uncached []string
 	var silent error
 	asked := map[string]bool{}
@@ -34,6 +35,7 @@ func shares(ctx context.Context, dir home.Dir) Finding {
 		silent = errors.Join(silent, err)
 		for _, sh := range list {
 			total++
+			unwatched, untracked = unwatched+sh.GetUnwatched(), untracked+sh.GetUntracked()
 			if sh.Cache == "none" {
 				uncached = append(uncached, sh.Source)
 			} else {
@@ -44,7 +46,20 @@ func shares(ctx context.Context, dir home.Dir) Finding {
 	if silent != nil {
 		return Finding{Warning, fmt.Sprintf("a machine does not tell of its shares: %v", silent), ""}
 	}
-	return Finding{OK, describeShares(cached, total, uncached), ""}
+	return behind(describeShares(cached, total, uncached), unwatched, untracked)
+}
+
+// behind adds to what shares found what containers learn late, or not at all.
+func behind(detail string, unwatched, untracked uint64) Finding {
+	switch {
+	case untracked > 0:
+		return Finding{Warning, fmt.Sprintf("%s; directories that are too many to follow: %d", detail, untracked),
+			"Files in them are not cached, but containers go on to see names and attributes there that the host has changed. Share smaller trees, or with -v SOURCE:TARGET:consistent."}
+	case unwatched > 0:
+		return Finding{Warning, fmt.Sprintf("%s; directories without a watch of the host's: %d", detail, unwatched),
+			"They are compared in turn, some thousands of names every two seconds. A machine takes a quarter of fs.inotify.max_user_watches: raise it with sysctl."}
+	}
+	return Finding{OK, detail, ""}
 }
 
 // describeShares says in a phrase what shares found.
@@ -78,6 +93,6 @@ func sharesOf(ctx context.Context, file string, asked map[string]bool) ([]*shima
 	if err != nil {
 		return nil, nil // left by one that was killed
 	}
-	info, err := shim.Info(ctx, &shimapi.InfoRequest{})
-	return info.GetShares(), errors.Join(err, shim.Close())
+	resp, err := shim.Shares(ctx, &shimapi.SharesRequest{})
+	return resp.GetShares(), errors.Join(err, shim.Close())
 }

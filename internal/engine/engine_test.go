@@ -135,7 +135,7 @@ func TestAConsistentMountIsNotCachedAndInspectSaysSo(t *testing.T) {
 		if none != m.Consistent || none != strings.Contains(want, "none") {
 			t.Errorf("%q: settings %+v", mode, m.settings(false))
 		}
-		if got := mountPoints(Record{Mounts: []Mount{m}})[0].Mode; got != want {
+		if got := mountPoints(Record{Mounts: []Mount{m}}, nil)[0].Mode; got != want {
 			t.Errorf("%q: inspect says %q, want %q", mode, got, want)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	enginenet "byre.dev/byre/internal/engine/network"
+	"byre.dev/byre/internal/shimapi"
 	"byre.dev/byre/internal/watch"
 )
 
@@ -31,7 +32,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (*container
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: args[0], Args: args[1:],
 		State: inspectState(r.State), Image: r.Image, LogPath: c.logPath(), Name: "/" + r.Name,
 		RestartCount: r.Restarts, Driver: snapshotter, Platform: "linux", ExecIDs: e.execs.of(c.id),
-		HostConfig: r.Host, Config: r.Config, Mounts: mountPoints(r),
+		HostConfig: r.Host, Config: r.Config, Mounts: mountPoints(r, e.shareModes(ctx, c)),
 		NetworkSettings: e.networkSettings(r), ImageManifestDescriptor: r.Manifest,
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: snapshotter}}},
 	}
@@ -57,7 +58,56 @@ func inspectState(s State) *container.State {
 	}
 }
 
-func mountPoints(r Record) []container.MountPoint {
+// shimWait bounds how long a description waits for a shim.
+const shimWait = 2 * time.Second
+
+// shareModes returns how the guest caches the shares of a container that runs,
+// by where they are mounted; nil if it does not run.
+func (e *Engine) shareModes(ctx context.Context, c *Container) map[string]string {
+	_, err := c.running()
+	r := c.snapshot()
+	if err != nil || !slices.ContainsFunc(r.Mounts, func(m Mount) bool { return m.Type == mount.TypeBind && !m.Socket }) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, shimWait)
+	defer cancel()
+	var modes map[string]string
+	err = e.callShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
+		resp, err := shim.Shares(ctx, &shimapi.SharesRequest{})
+		modes = modesOf(r.ID, resp.GetShares())
+		return err
+	})
+	if err != nil {
+		e.log.Debug("cache modes of shares not known", "container", short(r.ID), "err", err)
+	}
+	return modes
+}
+
+// modesOf picks a container's shares out of those of its machine.
+func modesOf(id string, shares []*shimapi.Share) map[string]string {
+	modes := map[string]string{}
+	for _, sh := range shares {
+		if sh.GetContainerId() == id {
+			modes[sh.GetDestination()] = sh.GetCache()
+		}
+	}
+	return modes
+}
+
+// uncached says whether the guest caches nothing of a bind mount: as it was
+// mounted, if modes tell, else as it would be.
+func uncached(m Mount, modes map[string]string) bool {
+	if m.Type != mount.TypeBind || m.Socket {
+		return false
+	}
+	if mode, ok := modes[m.Destination]; ok {
+		return mode == "none"
+	}
+	return m.Consistent || watch.Supported(m.Source) != nil
+}
+
+// mountPoints describes mounts; modes are of shareModes.
+func mountPoints(r Record, modes map[string]string) []container.MountPoint {
 	points := []container.MountPoint{}
 	for _, m := range r.Mounts {
 		if m.Plain {
@@ -66,8 +116,7 @@ func mountPoints(r Record) []container.MountPoint {
 		p := container.MountPoint{
 			Type: m.Type, Name: m.Name, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly,
 		}
-		if m.Type == mount.TypeBind && !m.Socket && (m.Consistent || watch.Supported(m.Source) != nil) {
-			// The guest caches what it can be told of changes to.
+		if uncached(m, modes) {
 			p.Mode = strings.TrimPrefix(p.Mode+",cache=none", ",")
 		}
 		switch m.Type {

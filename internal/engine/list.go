@@ -67,7 +67,7 @@ func (e *Engine) summary(r Record) container.Summary {
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.Image, ImageManifestDescriptor: r.Manifest,
 		Command: strings.Join(slices.Concat(r.Config.Entrypoint, r.Config.Cmd), " "), Created: r.Created.Unix(),
 		Ports: portSummaries(r), Labels: r.Config.Labels, State: r.State.Status(), Status: statusText(r.State, time.Now()),
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: e.networkSettings(r).Networks}, Mounts: mountPoints(r),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: e.networkSettings(r).Networks}, Mounts: mountPoints(r, nil),
 	}
 	s.HostConfig.NetworkMode, s.HostConfig.Annotations = string(r.Host.NetworkMode), r.Host.Annotations
 	if h := r.State.Health; h != nil {

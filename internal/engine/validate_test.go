@@ -47,7 +47,7 @@ func TestATmpfsOfItsOwnOptionIsNoMountPoint(t *testing.T) {
 	if err := (&mounting{Engine: e}).resolveMounts(&rec); err != nil {
 		t.Fatal(err)
 	}
-	if got := mountPoints(rec); len(got) != 1 || got[0].Destination != "/b" || len(rec.Mounts) != 2 {
+	if got := mountPoints(rec, nil); len(got) != 1 || got[0].Destination != "/b" || len(rec.Mounts) != 2 {
 		t.Errorf("mount points %+v of %+v", got, rec.Mounts)
 	}
 	rec.Host.Tmpfs = map[string]string{"/": ""}

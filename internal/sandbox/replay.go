@@ -12,7 +12,6 @@ import (
 
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/linux"
-	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/replay"
 	"byre.dev/byre/internal/watch"
 )
@@ -35,7 +34,7 @@ const (
 // replayer has a guest follow the host's changes to one share.
 type replayer struct {
 	tree   *replay.Tree
-	watch  *watch.Watcher
+	watch  *hostWatch
 	log    *slog.Logger
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -45,33 +44,18 @@ type replayer struct {
 	send func(ctx context.Context, steps []*replay.Step) ([]linux.Errno, error)
 }
 
-// newReplayer watches dir, which cfg.Root is the tree of, or one file of it.
-// The caller starts it once the guest has mounted the share, and closes it.
-func newReplayer(dir string, cfg replay.Config, log *slog.Logger) (*replayer, error) {
+// newReplayer watches dir, which cfg.Root is the tree of, or one file of it,
+// with watches out of the budget. The caller starts it once the guest has
+// mounted the share, and closes it.
+func newReplayer(dir string, budget *watchBudget, cfg replay.Config, log *slog.Logger) (*replayer, error) {
 	w, err := watch.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	r := &replayer{watch: w, log: log}
-	cfg.Watcher = hostWatch{w, cfg.Single}
+	r := &replayer{watch: &hostWatch{Watcher: w, single: cfg.Single, budget: budget}, log: log}
+	cfg.Watcher = r.watch
 	r.tree = replay.New(cfg)
 	return r, nil
-}
-
-// hostWatch makes a replay.Watcher of a watcher.
-type hostWatch struct {
-	*watch.Watcher
-	single bool
-}
-
-// Add watches a directory. The root of a single file's share is none of the
-// host's directories, and stands for the one that the file is in.
-func (h hostWatch) Add(id watch.ID, path string, file p9srv.FileID) error {
-	want := watch.Identity(file)
-	if h.single {
-		want = watch.Identity{}
-	}
-	return h.Watcher.Add(id, path, want)
 }
 
 // start begins to tell the guest. It ends with close.
@@ -149,7 +133,7 @@ func (r *replayer) tell(ctx context.Context) {
 		case <-poll.C:
 			if s := r.tree.Stats(); s.Unwatched > 0 {
 				if !warned {
-					r.log.Warn("the host grants no more watches, directories are compared instead", "unwatched", s.Unwatched)
+					r.log.Warn("no more watches of the host for this machine, directories are compared instead", "unwatched", s.Unwatched)
 					warned = true
 				}
 				r.tree.Poll()

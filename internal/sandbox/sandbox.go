@@ -80,6 +80,7 @@ type Sandbox struct {
 	sockets  socketTable
 	archives archives
 	locks    p9srv.Locks
+	watches  watchBudget
 	// working ends when stop is called, and with it the background work, which
 	// work waits for.
 	working context.Context //nolint:containedctx // the sandbox's life, not a call's

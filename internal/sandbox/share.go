@@ -230,7 +230,7 @@ func (s *Sandbox) chooseCache(sh *share) {
 	log := s.log.With("share", sh.spec.Source, "container", sh.container)
 	dir, err := watchedDir(sh.spec)
 	if err == nil {
-		sh.replay, err = newReplayer(dir, replay.Config{
+		sh.replay, err = newReplayer(dir, &s.watches, replay.Config{
 			Root: sh.root, Single: sh.spec.File,
 			Reclaims: slices.Contains(s.link.features, guestapi.FeaturePort9P),
 		}, log)
@@ -313,6 +313,9 @@ type ShareInfo struct {
 	ReadOnly                       bool
 	// Transport is "port" or "link".
 	Transport string
+	// Unwatched counts directories that are compared from time to time for
+	// want of the host's watches, Untracked those beyond what is followed.
+	Unwatched, Untracked int
 }
 
 // Shares lists the shares at work.
@@ -323,10 +326,15 @@ func (s *Sandbox) Shares() []ShareInfo {
 		if sh.transport == guestapi.Share_LINK {
 			transport = "link"
 		}
-		out = append(out, ShareInfo{
+		info := ShareInfo{
 			Container: sh.container, Source: sh.spec.Source, Dest: sh.spec.Dest,
 			Cache: sh.spec.Cache, ReadOnly: sh.spec.ReadOnly, Transport: transport,
-		})
+		}
+		if sh.replay != nil {
+			st := sh.replay.tree.Stats()
+			info.Unwatched, info.Untracked = st.Unwatched, st.Untracked
+		}
+		out = append(out, info)
 	}
 	return out
 }

@@ -47,13 +47,29 @@ func (a *api) Info(ctx context.Context, _ *shimapi.InfoRequest) (*shimapi.InfoRe
 	if mem, err := sb.Memory(ctx); err == nil {
 		r.MemoryAvailable = mem.GetAvailable()
 	}
-	for _, sh := range sb.Shares() {
-		r.Shares = append(r.Shares, &shimapi.Share{
-			ContainerId: sh.Container, Source: sh.Source, Destination: sh.Dest,
-			ReadOnly: sh.ReadOnly, Cache: sh.Cache, Transport: sh.Transport,
-		})
+	r.Shares = sharesOf(sb)
+	return r, nil
+}
+
+// Shares lists the shares at work.
+func (a *api) Shares(context.Context, *shimapi.SharesRequest) (*shimapi.SharesResponse, error) {
+	r := &shimapi.SharesResponse{}
+	if sb := a.s.claim.ready(); sb != nil {
+		r.Shares = sharesOf(sb)
 	}
 	return r, nil
+}
+
+func sharesOf(sb *sandbox.Sandbox) []*shimapi.Share {
+	var list []*shimapi.Share
+	for _, sh := range sb.Shares() {
+		list = append(list, &shimapi.Share{
+			ContainerId: sh.Container, Source: sh.Source, Destination: sh.Dest,
+			ReadOnly: sh.ReadOnly, Cache: sh.Cache, Transport: sh.Transport,
+			Unwatched: uint64(sh.Unwatched), Untracked: uint64(sh.Untracked),
+		})
+	}
+	return list
 }
 
 // Console returns the tail of the machine's console.

@@ -300,7 +300,12 @@ type Share struct {
 	// Cache mode in the guest: "loose" or "none".
 	Cache string `protobuf:"bytes,5,opt,name=cache,proto3" json:"cache,omitempty"`
 	// How its bytes travel: "port" or "link".
-	Transport     string `protobuf:"bytes,6,opt,name=transport,proto3" json:"transport,omitempty"`
+	Transport string `protobuf:"bytes,6,opt,name=transport,proto3" json:"transport,omitempty"`
+	// Directories that the host does not tell of for want of watches, and are
+	// compared from time to time.
+	Unwatched uint64 `protobuf:"varint,7,opt,name=unwatched,proto3" json:"unwatched,omitempty"`
+	// Directories that are not followed, being too many.
+	Untracked     uint64 `protobuf:"varint,8,opt,name=untracked,proto3" json:"untracked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +382,100 @@ func (x *Share) GetTransport() string {
 	return ""
 }
 
+func (x *Share) GetUnwatched() uint64 {
+	if x != nil {
+		return x.Unwatched
+	}
+	return 0
+}
+
+func (x *Share) GetUntracked() uint64 {
+	if x != nil {
+		return x.Untracked
+	}
+	return 0
+}
+
+type SharesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharesRequest) Reset() {
+	*x = SharesRequest{}
+	mi := &file_shim_v1_shim_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharesRequest) ProtoMessage() {}
+
+func (x *SharesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharesRequest.ProtoReflect.Descriptor instead.
+func (*SharesRequest) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{4}
+}
+
+type SharesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shares        []*Share               `protobuf:"bytes,1,rep,name=shares,proto3" json:"shares,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharesResponse) Reset() {
+	*x = SharesResponse{}
+	mi := &file_shim_v1_shim_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharesResponse) ProtoMessage() {}
+
+func (x *SharesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharesResponse.ProtoReflect.Descriptor instead.
+func (*SharesResponse) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SharesResponse) GetShares() []*Share {
+	if x != nil {
+		return x.Shares
+	}
+	return nil
+}
+
 type ConsoleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -385,7 +484,7 @@ type ConsoleRequest struct {
 
 func (x *ConsoleRequest) Reset() {
 	*x = ConsoleRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[4]
+	mi := &file_shim_v1_shim_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +496,7 @@ func (x *ConsoleRequest) String() string {
 func (*ConsoleRequest) ProtoMessage() {}
 
 func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[4]
+	mi := &file_shim_v1_shim_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +509,7 @@ func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{4}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{6}
 }
 
 type ConsoleResponse struct {
@@ -422,7 +521,7 @@ type ConsoleResponse struct {
 
 func (x *ConsoleResponse) Reset() {
 	*x = ConsoleResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[5]
+	mi := &file_shim_v1_shim_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +533,7 @@ func (x *ConsoleResponse) String() string {
 func (*ConsoleResponse) ProtoMessage() {}
 
 func (x *ConsoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[5]
+	mi := &file_shim_v1_shim_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +546,7 @@ func (x *ConsoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleResponse.ProtoReflect.Descriptor instead.
 func (*ConsoleResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{5}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConsoleResponse) GetTail() []byte {
@@ -467,7 +566,7 @@ type SetNetworkRequest struct {
 
 func (x *SetNetworkRequest) Reset() {
 	*x = SetNetworkRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[6]
+	mi := &file_shim_v1_shim_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +578,7 @@ func (x *SetNetworkRequest) String() string {
 func (*SetNetworkRequest) ProtoMessage() {}
 
 func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[6]
+	mi := &file_shim_v1_shim_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +591,7 @@ func (x *SetNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNetworkRequest.ProtoReflect.Descriptor instead.
 func (*SetNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{6}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SetNetworkRequest) GetNetwork() []byte {
@@ -510,7 +609,7 @@ type SetNetworkResponse struct {
 
 func (x *SetNetworkResponse) Reset() {
 	*x = SetNetworkResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[7]
+	mi := &file_shim_v1_shim_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +621,7 @@ func (x *SetNetworkResponse) String() string {
 func (*SetNetworkResponse) ProtoMessage() {}
 
 func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[7]
+	mi := &file_shim_v1_shim_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +634,7 @@ func (x *SetNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNetworkResponse.ProtoReflect.Descriptor instead.
 func (*SetNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{7}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{9}
 }
 
 type DiscardRequest struct {
@@ -547,7 +646,7 @@ type DiscardRequest struct {
 
 func (x *DiscardRequest) Reset() {
 	*x = DiscardRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	mi := &file_shim_v1_shim_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +658,7 @@ func (x *DiscardRequest) String() string {
 func (*DiscardRequest) ProtoMessage() {}
 
 func (x *DiscardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[8]
+	mi := &file_shim_v1_shim_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +671,7 @@ func (x *DiscardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardRequest.ProtoReflect.Descriptor instead.
 func (*DiscardRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{8}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiscardRequest) GetContainerId() string {
@@ -590,7 +689,7 @@ type DiscardResponse struct {
 
 func (x *DiscardResponse) Reset() {
 	*x = DiscardResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	mi := &file_shim_v1_shim_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +701,7 @@ func (x *DiscardResponse) String() string {
 func (*DiscardResponse) ProtoMessage() {}
 
 func (x *DiscardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[9]
+	mi := &file_shim_v1_shim_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +714,7 @@ func (x *DiscardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardResponse.ProtoReflect.Descriptor instead.
 func (*DiscardResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{9}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{11}
 }
 
 type OutcomeRequest struct {
@@ -627,7 +726,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[10]
+	mi := &file_shim_v1_shim_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +738,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[10]
+	mi := &file_shim_v1_shim_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +751,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{10}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OutcomeRequest) GetContainerId() string {
@@ -675,7 +774,7 @@ type OutcomeResponse struct {
 
 func (x *OutcomeResponse) Reset() {
 	*x = OutcomeResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[11]
+	mi := &file_shim_v1_shim_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +786,7 @@ func (x *OutcomeResponse) String() string {
 func (*OutcomeResponse) ProtoMessage() {}
 
 func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[11]
+	mi := &file_shim_v1_shim_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +799,7 @@ func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
 func (*OutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{11}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OutcomeResponse) GetOomKilled() bool {
@@ -727,7 +826,7 @@ type StatPathRequest struct {
 
 func (x *StatPathRequest) Reset() {
 	*x = StatPathRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[12]
+	mi := &file_shim_v1_shim_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +838,7 @@ func (x *StatPathRequest) String() string {
 func (*StatPathRequest) ProtoMessage() {}
 
 func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[12]
+	mi := &file_shim_v1_shim_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +851,7 @@ func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathRequest.ProtoReflect.Descriptor instead.
 func (*StatPathRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{12}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StatPathRequest) GetContainerId() string {
@@ -783,7 +882,7 @@ type StatPathResponse struct {
 
 func (x *StatPathResponse) Reset() {
 	*x = StatPathResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[13]
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +894,7 @@ func (x *StatPathResponse) String() string {
 func (*StatPathResponse) ProtoMessage() {}
 
 func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[13]
+	mi := &file_shim_v1_shim_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +907,7 @@ func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathResponse.ProtoReflect.Descriptor instead.
 func (*StatPathResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{13}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatPathResponse) GetName() string {
@@ -856,7 +955,7 @@ type ReadArchiveRequest struct {
 
 func (x *ReadArchiveRequest) Reset() {
 	*x = ReadArchiveRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[14]
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +967,7 @@ func (x *ReadArchiveRequest) String() string {
 func (*ReadArchiveRequest) ProtoMessage() {}
 
 func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[14]
+	mi := &file_shim_v1_shim_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +980,7 @@ func (x *ReadArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ReadArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{14}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadArchiveRequest) GetContainerId() string {
@@ -907,7 +1006,7 @@ type ArchiveChunk struct {
 
 func (x *ArchiveChunk) Reset() {
 	*x = ArchiveChunk{}
-	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	mi := &file_shim_v1_shim_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1018,7 @@ func (x *ArchiveChunk) String() string {
 func (*ArchiveChunk) ProtoMessage() {}
 
 func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[15]
+	mi := &file_shim_v1_shim_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1031,7 @@ func (x *ArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveChunk.ProtoReflect.Descriptor instead.
 func (*ArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{15}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ArchiveChunk) GetData() []byte {
@@ -956,7 +1055,7 @@ type WriteArchiveTarget struct {
 
 func (x *WriteArchiveTarget) Reset() {
 	*x = WriteArchiveTarget{}
-	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	mi := &file_shim_v1_shim_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1067,7 @@ func (x *WriteArchiveTarget) String() string {
 func (*WriteArchiveTarget) ProtoMessage() {}
 
 func (x *WriteArchiveTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[16]
+	mi := &file_shim_v1_shim_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1080,7 @@ func (x *WriteArchiveTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveTarget.ProtoReflect.Descriptor instead.
 func (*WriteArchiveTarget) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{16}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteArchiveTarget) GetContainerId() string {
@@ -1023,7 +1122,7 @@ type WriteArchiveChunk struct {
 
 func (x *WriteArchiveChunk) Reset() {
 	*x = WriteArchiveChunk{}
-	mi := &file_shim_v1_shim_proto_msgTypes[17]
+	mi := &file_shim_v1_shim_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1134,7 @@ func (x *WriteArchiveChunk) String() string {
 func (*WriteArchiveChunk) ProtoMessage() {}
 
 func (x *WriteArchiveChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[17]
+	mi := &file_shim_v1_shim_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1147,7 @@ func (x *WriteArchiveChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveChunk.ProtoReflect.Descriptor instead.
 func (*WriteArchiveChunk) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{17}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WriteArchiveChunk) GetTarget() *WriteArchiveTarget {
@@ -1074,7 +1173,7 @@ type WriteArchiveResponse struct {
 
 func (x *WriteArchiveResponse) Reset() {
 	*x = WriteArchiveResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[18]
+	mi := &file_shim_v1_shim_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1185,7 @@ func (x *WriteArchiveResponse) String() string {
 func (*WriteArchiveResponse) ProtoMessage() {}
 
 func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[18]
+	mi := &file_shim_v1_shim_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1198,7 @@ func (x *WriteArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteArchiveResponse.ProtoReflect.Descriptor instead.
 func (*WriteArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{18}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WriteArchiveResponse) GetBytes() uint64 {
@@ -1121,7 +1220,7 @@ type ReadRootRequest struct {
 
 func (x *ReadRootRequest) Reset() {
 	*x = ReadRootRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[19]
+	mi := &file_shim_v1_shim_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1232,7 @@ func (x *ReadRootRequest) String() string {
 func (*ReadRootRequest) ProtoMessage() {}
 
 func (x *ReadRootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[19]
+	mi := &file_shim_v1_shim_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1245,7 @@ func (x *ReadRootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRootRequest.ProtoReflect.Descriptor instead.
 func (*ReadRootRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{19}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadRootRequest) GetContainerId() string {
@@ -1172,7 +1271,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[20]
+	mi := &file_shim_v1_shim_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1283,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[20]
+	mi := &file_shim_v1_shim_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1296,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{20}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChangesRequest) GetContainerId() string {
@@ -1216,7 +1315,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[21]
+	mi := &file_shim_v1_shim_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1327,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[21]
+	mi := &file_shim_v1_shim_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1340,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{21}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ChangesResponse) GetChanges() []*Change {
@@ -1263,7 +1362,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_shim_v1_shim_proto_msgTypes[22]
+	mi := &file_shim_v1_shim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1374,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[22]
+	mi := &file_shim_v1_shim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1387,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{22}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Change) GetKind() uint32 {
@@ -1336,14 +1435,19 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bbegin_ns\x18\x02 \x01(\x03R\abeginNs\x12\x17\n" +
-	"\atook_ns\x18\x03 \x01(\x03R\x06tookNs\"\xb5\x01\n" +
+	"\atook_ns\x18\x03 \x01(\x03R\x06tookNs\"\xf1\x01\n" +
 	"\x05Share\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x03 \x01(\tR\vdestination\x12\x1b\n" +
 	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x14\n" +
 	"\x05cache\x18\x05 \x01(\tR\x05cache\x12\x1c\n" +
-	"\ttransport\x18\x06 \x01(\tR\ttransport\"\x10\n" +
+	"\ttransport\x18\x06 \x01(\tR\ttransport\x12\x1c\n" +
+	"\tunwatched\x18\a \x01(\x04R\tunwatched\x12\x1c\n" +
+	"\tuntracked\x18\b \x01(\x04R\tuntracked\"\x0f\n" +
+	"\rSharesRequest\"=\n" +
+	"\x0eSharesResponse\x12+\n" +
+	"\x06shares\x18\x01 \x03(\v2\x13.byre.shim.v1.ShareR\x06shares\"\x10\n" +
 	"\x0eConsoleRequest\"%\n" +
 	"\x0fConsoleResponse\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\fR\x04tail\"-\n" +
@@ -1394,9 +1498,10 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\achanges\x18\x01 \x03(\v2\x14.byre.shim.v1.ChangeR\achanges\"0\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\fR\x04path2\xf2\x05\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path2\xb7\x06\n" +
 	"\x04Shim\x12=\n" +
-	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12F\n" +
+	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12C\n" +
+	"\x06Shares\x12\x1b.byre.shim.v1.SharesRequest\x1a\x1c.byre.shim.v1.SharesResponse\x12F\n" +
 	"\aConsole\x12\x1c.byre.shim.v1.ConsoleRequest\x1a\x1d.byre.shim.v1.ConsoleResponse\x12O\n" +
 	"\n" +
 	"SetNetwork\x12\x1f.byre.shim.v1.SetNetworkRequest\x1a .byre.shim.v1.SetNetworkResponse\x12F\n" +
@@ -1420,62 +1525,67 @@ func file_shim_v1_shim_proto_rawDescGZIP() []byte {
 	return file_shim_v1_shim_proto_rawDescData
 }
 
-var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_shim_v1_shim_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: byre.shim.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: byre.shim.v1.InfoResponse
 	(*Stage)(nil),                // 2: byre.shim.v1.Stage
 	(*Share)(nil),                // 3: byre.shim.v1.Share
-	(*ConsoleRequest)(nil),       // 4: byre.shim.v1.ConsoleRequest
-	(*ConsoleResponse)(nil),      // 5: byre.shim.v1.ConsoleResponse
-	(*SetNetworkRequest)(nil),    // 6: byre.shim.v1.SetNetworkRequest
-	(*SetNetworkResponse)(nil),   // 7: byre.shim.v1.SetNetworkResponse
-	(*DiscardRequest)(nil),       // 8: byre.shim.v1.DiscardRequest
-	(*DiscardResponse)(nil),      // 9: byre.shim.v1.DiscardResponse
-	(*OutcomeRequest)(nil),       // 10: byre.shim.v1.OutcomeRequest
-	(*OutcomeResponse)(nil),      // 11: byre.shim.v1.OutcomeResponse
-	(*StatPathRequest)(nil),      // 12: byre.shim.v1.StatPathRequest
-	(*StatPathResponse)(nil),     // 13: byre.shim.v1.StatPathResponse
-	(*ReadArchiveRequest)(nil),   // 14: byre.shim.v1.ReadArchiveRequest
-	(*ArchiveChunk)(nil),         // 15: byre.shim.v1.ArchiveChunk
-	(*WriteArchiveTarget)(nil),   // 16: byre.shim.v1.WriteArchiveTarget
-	(*WriteArchiveChunk)(nil),    // 17: byre.shim.v1.WriteArchiveChunk
-	(*WriteArchiveResponse)(nil), // 18: byre.shim.v1.WriteArchiveResponse
-	(*ReadRootRequest)(nil),      // 19: byre.shim.v1.ReadRootRequest
-	(*ChangesRequest)(nil),       // 20: byre.shim.v1.ChangesRequest
-	(*ChangesResponse)(nil),      // 21: byre.shim.v1.ChangesResponse
-	(*Change)(nil),               // 22: byre.shim.v1.Change
+	(*SharesRequest)(nil),        // 4: byre.shim.v1.SharesRequest
+	(*SharesResponse)(nil),       // 5: byre.shim.v1.SharesResponse
+	(*ConsoleRequest)(nil),       // 6: byre.shim.v1.ConsoleRequest
+	(*ConsoleResponse)(nil),      // 7: byre.shim.v1.ConsoleResponse
+	(*SetNetworkRequest)(nil),    // 8: byre.shim.v1.SetNetworkRequest
+	(*SetNetworkResponse)(nil),   // 9: byre.shim.v1.SetNetworkResponse
+	(*DiscardRequest)(nil),       // 10: byre.shim.v1.DiscardRequest
+	(*DiscardResponse)(nil),      // 11: byre.shim.v1.DiscardResponse
+	(*OutcomeRequest)(nil),       // 12: byre.shim.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),      // 13: byre.shim.v1.OutcomeResponse
+	(*StatPathRequest)(nil),      // 14: byre.shim.v1.StatPathRequest
+	(*StatPathResponse)(nil),     // 15: byre.shim.v1.StatPathResponse
+	(*ReadArchiveRequest)(nil),   // 16: byre.shim.v1.ReadArchiveRequest
+	(*ArchiveChunk)(nil),         // 17: byre.shim.v1.ArchiveChunk
+	(*WriteArchiveTarget)(nil),   // 18: byre.shim.v1.WriteArchiveTarget
+	(*WriteArchiveChunk)(nil),    // 19: byre.shim.v1.WriteArchiveChunk
+	(*WriteArchiveResponse)(nil), // 20: byre.shim.v1.WriteArchiveResponse
+	(*ReadRootRequest)(nil),      // 21: byre.shim.v1.ReadRootRequest
+	(*ChangesRequest)(nil),       // 22: byre.shim.v1.ChangesRequest
+	(*ChangesResponse)(nil),      // 23: byre.shim.v1.ChangesResponse
+	(*Change)(nil),               // 24: byre.shim.v1.Change
 }
 var file_shim_v1_shim_proto_depIdxs = []int32{
 	2,  // 0: byre.shim.v1.InfoResponse.stages:type_name -> byre.shim.v1.Stage
 	3,  // 1: byre.shim.v1.InfoResponse.shares:type_name -> byre.shim.v1.Share
-	16, // 2: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
-	22, // 3: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
-	0,  // 4: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
-	4,  // 5: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
-	6,  // 6: byre.shim.v1.Shim.SetNetwork:input_type -> byre.shim.v1.SetNetworkRequest
-	10, // 7: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
-	8,  // 8: byre.shim.v1.Shim.Discard:input_type -> byre.shim.v1.DiscardRequest
-	12, // 9: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
-	14, // 10: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
-	17, // 11: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
-	19, // 12: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
-	20, // 13: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
-	1,  // 14: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
-	5,  // 15: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
-	7,  // 16: byre.shim.v1.Shim.SetNetwork:output_type -> byre.shim.v1.SetNetworkResponse
-	11, // 17: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
-	9,  // 18: byre.shim.v1.Shim.Discard:output_type -> byre.shim.v1.DiscardResponse
-	13, // 19: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
-	15, // 20: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
-	18, // 21: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
-	15, // 22: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
-	21, // 23: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
-	14, // [14:24] is the sub-list for method output_type
-	4,  // [4:14] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	3,  // 2: byre.shim.v1.SharesResponse.shares:type_name -> byre.shim.v1.Share
+	18, // 3: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
+	24, // 4: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
+	0,  // 5: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
+	4,  // 6: byre.shim.v1.Shim.Shares:input_type -> byre.shim.v1.SharesRequest
+	6,  // 7: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
+	8,  // 8: byre.shim.v1.Shim.SetNetwork:input_type -> byre.shim.v1.SetNetworkRequest
+	12, // 9: byre.shim.v1.Shim.Outcome:input_type -> byre.shim.v1.OutcomeRequest
+	10, // 10: byre.shim.v1.Shim.Discard:input_type -> byre.shim.v1.DiscardRequest
+	14, // 11: byre.shim.v1.Shim.StatPath:input_type -> byre.shim.v1.StatPathRequest
+	16, // 12: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
+	19, // 13: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
+	21, // 14: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
+	22, // 15: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
+	1,  // 16: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
+	5,  // 17: byre.shim.v1.Shim.Shares:output_type -> byre.shim.v1.SharesResponse
+	7,  // 18: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
+	9,  // 19: byre.shim.v1.Shim.SetNetwork:output_type -> byre.shim.v1.SetNetworkResponse
+	13, // 20: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
+	11, // 21: byre.shim.v1.Shim.Discard:output_type -> byre.shim.v1.DiscardResponse
+	15, // 22: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
+	17, // 23: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
+	20, // 24: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
+	17, // 25: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
+	23, // 26: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
+	16, // [16:27] is the sub-list for method output_type
+	5,  // [5:16] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_shim_v1_shim_proto_init() }
@@ -1489,7 +1599,7 @@ func file_shim_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_v1_shim_proto_rawDesc), len(file_shim_v1_shim_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -9,6 +9,7 @@ import (
 
 type ShimService interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
+	Shares(context.Context, *SharesRequest) (*SharesResponse, error)
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
 	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
@@ -85,6 +86,13 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 					return nil, err
 				}
 				return svc.Info(ctx, &req)
+			},
+			"Shares": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req SharesRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Shares(ctx, &req)
 			},
 			"Console": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req ConsoleRequest
@@ -169,6 +177,7 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 
 type ShimClient interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
+	Shares(context.Context, *SharesRequest) (*SharesResponse, error)
 	Console(context.Context, *ConsoleRequest) (*ConsoleResponse, error)
 	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
@@ -193,6 +202,14 @@ func NewShimClient(client *ttrpc.Client) ShimClient {
 func (c *shimClient) Info(ctx context.Context, req *InfoRequest) (*InfoResponse, error) {
 	var resp InfoResponse
 	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Info", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *shimClient) Shares(ctx context.Context, req *SharesRequest) (*SharesResponse, error) {
+	var resp SharesResponse
+	if err := c.client.Call(ctx, "byre.shim.v1.Shim", "Shares", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

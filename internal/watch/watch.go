@@ -81,6 +81,10 @@ func Open(path string) (*Watcher, error) {
 	return w, nil
 }
 
+// Limit returns how many directories one user may watch on this host, in all
+// programs together; 0 means that there is no bound, or that it is not known.
+func Limit() int { return limit() }
+
 // Supported returns nil if changes below path can be told, else an error that
 // says why not.
 func Supported(path string) error {

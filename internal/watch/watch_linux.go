@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -184,6 +185,19 @@ func (w *Watcher) Close() error {
 	}
 	w.closed = true
 	return errors.Join(w.file.Close(), unix.Close(w.root))
+}
+
+// limit reads what inotify(7) describes as max_user_watches.
+func limit() int {
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // foreign are file systems on which others than this kernel may change files,

@@ -20,6 +20,8 @@ func supported(string) error {
 	return fmt.Errorf("%s does not tell of changes in trees: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
+func limit() int { return 0 }
+
 // Add fails.
 func (w *Watcher) Add(ID, string, Identity) error { return errors.ErrUnsupported }
 
