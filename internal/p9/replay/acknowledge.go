@@ -174,6 +174,7 @@ func (m *mirror) resize(s *Step, size uint64) linux.Errno {
 	}
 	s.done = true
 	m.e.st, m.e.known, m.e.own, m.e.dirty = s.st, true, false, false
+	m.t.toldLocked(&s.st)
 	if o != nil {
 		o.size, o.unknown = size, false
 	}

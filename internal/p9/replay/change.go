@@ -243,6 +243,9 @@ func (t *Tree) alter(n *node, valid uint32, op func() linux.Errno) linux.Errno {
 			st.mtime = e.st.mtime
 		}
 		e.st, e.own = st, true
+		if valid&(p9.SetMtime|p9.SetSize) != 0 {
+			t.toldLocked(&st)
+		}
 	}
 	t.endLocked(e)
 	return errno

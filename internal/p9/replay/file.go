@@ -93,7 +93,7 @@ func (t *Tree) opening(n *node) func() {
 	if o == nil {
 		o = &opened{size: a.Size, unknown: !told}
 		t.opens[id] = o
-		if st := stateOf(&a); told && n.e != nil && n.e.known && n.e.st.id == st.id && !n.e.st.sameContents(&st) {
+		if st := stateOf(&a); told && n.e != nil && n.e.known && n.e.st.id == st.id && !t.knowsLocked(n.e, &st) {
 			n.e.dirty = true // what the host did is still to be told
 		}
 	}
@@ -215,6 +215,7 @@ func (t *Tree) closed1(n *node, id p9srv.FileID, a *p9.Attr) {
 		}
 		if !e.dirty {
 			e.st, e.known, e.own = stateOf(a), true, true
+			t.toldLocked(&e.st)
 		} else {
 			t.queueLocked(&hint{dir: e.dir, name: e.name, op: watch.Modify | watch.Close})
 		}

@@ -216,7 +216,7 @@ func (c *comparison) sameLocked() []*Step {
 		return c.newLocked()
 	}
 	if c.st.mode.IsRegular() {
-		changed := e.dirty || !e.st.sameContents(&c.st)
+		changed := e.dirty || !c.t.knowsLocked(e, &c.st)
 		racy := op&watch.Modify != 0 && !e.own && e.st.mtime == c.st.mtime
 		if changed && (e.dirty || op&(watch.Modify|watch.Close|watch.Lost) != 0 || e.st.size != c.st.size) || racy {
 			return c.modifyLocked()

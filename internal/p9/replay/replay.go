@@ -110,6 +110,8 @@ type Tree struct {
 	// that are being compared.
 	polled    []*dir
 	unwatched int
+	// links are what the guest knows of files with several names.
+	links links
 	// opens are files that the guest has open for writing.
 	opens map[p9srv.FileID]*opened
 	// queue holds the hints, renames of which are renames; index finds those
@@ -219,12 +221,14 @@ type state struct {
 	ctime p9.Time
 	mode  linux.Mode
 	owner p9srv.Owner
+	// linked says that the file has several names.
+	linked bool
 }
 
 func stateOf(a *p9.Attr) state {
 	return state{
 		id: a.QID, size: a.Size, mtime: a.Mtime, ctime: a.Ctime, mode: a.Mode,
-		owner: p9srv.Owner{UID: a.UID, GID: a.GID},
+		owner: p9srv.Owner{UID: a.UID, GID: a.GID}, linked: a.Nlink > 1 && !a.Mode.IsDir(),
 	}
 }
 

@@ -37,20 +37,25 @@ func (n *node) replaces() bool {
 func (n *node) untracked() bool { return n.e == nil && !n.nameless }
 
 // changed says that the host has written n's file since the guest was told of
-// it under this name, or that it is being told: until its agent has reported,
-// the guest may know the old size. Of a file with more names the guest may have
-// been told under another.
+// it, or that it is being told: until its agent has reported, the guest may know
+// the old size.
 func (n *node) changed() bool {
 	var a p9.Attr
-	if n.e == nil || isDir(n) || n.Node.Getattr(p9.AttrAll, &a) != 0 || !a.Mode.IsRegular() || a.Nlink > 1 {
+	if n.e == nil || isDir(n) || n.Node.Getattr(p9.AttrAll, &a) != 0 || !a.Mode.IsRegular() {
 		return false
 	}
 	t, st := n.t, stateOf(&a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := n.e
-	return e.known && !e.gone && e.busy == 0 && e.st.id == st.id && t.opens[n.FileID()] == nil &&
-		(e.dirty || !e.st.sameContents(&st) || len(t.armed[place{e.dir, e.name}]) > 0)
+	if !e.known || e.gone || e.busy > 0 || e.st.id != st.id || t.opens[n.FileID()] != nil {
+		return false
+	}
+	if !t.knowsLocked(e, &st) {
+		t.noticedLocked(e)
+		return true
+	}
+	return e.dirty || len(t.armed[place{e.dir, e.name}]) > 0
 }
 
 // openNamed opens the file that has n's name now.

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9/replay"
+	"byre.dev/byre/internal/watch"
+)
+
+// hostLink gives a file another name.
+func (s *share) hostLink(from, to string) {
+	s.t.Helper()
+	n, name := s.at(from)
+	file, e := n.Walk(name)
+	if e == 0 {
+		m, newName := s.at(to)
+		e = m.Link(file, newName)
+	}
+	if e != 0 {
+		s.t.Fatalf("link %s: %v", from, e)
+	}
+}
+
+// linked is a share in which f is also d/link.
+func linked(t *testing.T) *share {
+	s := newShare(t, replay.Config{})
+	s.hostLink("f", "d/link")
+	age()
+	s.lookup("f")
+	s.lookup("d", "link")
+	for _, path := range [][]string{{"f"}, {"d", "link"}} {
+		if !s.cached(linux.ORdonly, path...) {
+			t.Errorf("%v, which nobody writes, is not cached", path)
+		}
+	}
+	return s
+}
+
+func TestAFileWrittenUnderANameThatIsNotWatchedIsOpenedUncached(t *testing.T) {
+	s := linked(t)
+	s.host("elsewhere/")
+	s.hostLink("f", "elsewhere/f")
+	s.host("elsewhere/f=longer") // of which nothing is told
+	if s.cached(linux.ORdonly, "f") {
+		t.Error("the guest would read what it has cached of the file")
+	}
+	if s.cached(linux.ORdwr|linux.OAppend, "f") {
+		t.Error("the guest would append at the old size")
+	}
+	if diff := cmp.Diff([]string{"modify /f 6"}, s.all()); diff != "" {
+		t.Error(diff)
+	}
+	for _, path := range [][]string{{"f"}, {"d", "link"}} {
+		if !s.cached(linux.ORdonly, path...) {
+			t.Errorf("%v is not cached, of which the guest was told", path)
+		}
+	}
+}
+
+func TestWhatIsToldUnderOneNameIsKnownUnderAll(t *testing.T) {
+	s := linked(t)
+	s.host("f=longer")
+	s.note("", "f", watch.Modify|watch.Close)
+	if diff := cmp.Diff([]string{"modify /f 6"}, s.all()); diff != "" {
+		t.Error(diff)
+	}
+	if !s.cached(linux.ORdonly, "d", "link") {
+		t.Error("told under one name, and not cached under the other")
+	}
+	if got := s.all(); len(got) != 0 {
+		t.Errorf("told under one name, and under the other too: %v", got)
+	}
+}
+
+func TestWhatTheGuestWritesUnderOneNameIsItsOwnUnderAll(t *testing.T) {
+	s := linked(t)
+	w, err := s.guest.Walk("f")
+	s.ok(err)
+	s.ok(w.Open(linux.OWronly))
+	_, err = w.WriteAt([]byte("written by the guest"), 0)
+	s.ok(err)
+	if !s.cached(linux.ORdonly, "d", "link") {
+		t.Error("being written by the guest, and not cached")
+	}
+	s.ok(w.Clunk())
+	if !s.cached(linux.ORdonly, "d", "link") {
+		t.Error("the guest's own contents are not cached")
+	}
+	s.noteAll(watch.Event{Op: watch.Lost})
+	if got := s.all(); len(got) != 0 {
+		t.Errorf("the guest is told of its own change: %v", got)
+	}
+}
+
+// As one that a program of the host has written through a mapping.
+func TestAChangeThatNobodyTellsOfIsFoundByOpening(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	age()
+	s.lookup("f")
+	s.host("f=longer")
+	if s.cached(linux.ORdonly, "f") {
+		t.Error("the guest would read what it has cached")
+	}
+	if diff := cmp.Diff([]string{"modify /f 6"}, s.all()); diff != "" {
+		t.Error(diff)
+	}
+	if !s.cached(linux.ORdonly, "f") {
+		t.Error("what the guest was told is not cached")
+	}
+}
