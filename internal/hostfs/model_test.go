@@ -20,6 +20,7 @@ import (
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/p9test"
+	"byre.dev/byre/internal/watch"
 )
 
 // TestRandomOperationsAgree runs the same operations on the host's directory,
@@ -33,10 +34,18 @@ func TestRandomOperationsAgree(t *testing.T) {
 			rt.Fatal(err)
 		}
 		mapped := os.Getuid() != 0 || rapid.Bool().Draw(rt, "mapped")
-		host := p9test.Client(export(t, hostfs.Config{
+		cfg := hostfs.Config{
 			Path: dir, Mapped: mapped, Handles: 2, Sidecar: dir + ".side",
 			SidecarOnly: mapped && rapid.Bool().Draw(rt, "sidecar only"),
-		}), 0)
+		}
+		var host p9test.Mount
+		if rapid.Bool().Draw(rt, "followed") {
+			f := follow(t, cfg)
+			host = p9test.Client(f.guest, 0)
+			defer f.knows(rt)
+		} else {
+			host = p9test.Client(export(t, cfg), 0)
+		}
 		model := p9test.Client(p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0), 0)
 		local := localMount(t, rt)
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
@@ -63,6 +72,15 @@ func TestRandomOperationsAgree(t *testing.T) {
 			rt.Fatalf("host has\n%s\nthe local file system has\n%s", got, want)
 		}
 	})
+}
+
+// knows checks that the guest, who has made all changes, is told of none.
+func (f *followed) knows(rt *rapid.T) {
+	f.tree.Note([]watch.Event{{Op: watch.Lost}})
+	for _, s := range f.tree.Plan(100) {
+		rt.Errorf("the guest is told of its own change %d of %s/%s", s.Kind, s.Dir, s.Name)
+	}
+	f.tree.Finish(nil, nil)
 }
 
 // localMount is a directory of this system without a server before it, nil if
