@@ -32,7 +32,7 @@ var seeds = [][]p9.Message{
 		&p9.Tlookup{NewFID: 2, Name: "f", Mask: p9.AttrAll}, &p9.Topenat{FID: 2, NewFID: 3}, &p9.Tread{FID: 3, Count: 20},
 		&p9.Trenameat2{OldName: "f", NewName: "g", Flags: linux.RenameNoreplace}, &p9.Trenameat2{OldName: "g", NewName: "h", Flags: linux.RenameExchange},
 		&p9.Ttmpfile{NewFID: 4, Flags: linux.ORdwr, Mode: 0o600}, &p9.Tlink{FID: 4, Name: "t"},
-		&p9.Topendir{NewFID: 5, Count: 4096}, &p9.Treaddir{FID: 5, Count: 100}},
+		&p9.Topendir{NewFID: 5, Count: 4096}, &p9.Treaddir{FID: 5, Count: 100}, &p9.Tmapped{FID: 3}},
 	// The same, by who means harm.
 	{&p9.Tauth{}, &p9.Tauth{AFID: p9.NoFID}, &p9.Tauth{AFID: 7, Uname: strings.Repeat("u", 4000)}, &p9.Tauth{AFID: 7},
 		&p9.Twrite{FID: 7, Offset: 1<<64 - 1, Data: []byte("x")}, &p9.Twrite{FID: 7, Data: make([]byte, 4000)},
@@ -49,7 +49,8 @@ var seeds = [][]p9.Message{
 		&p9.Trenameat2{OldName: "d", NewName: "e", Flags: 1<<32 - 1}, &p9.Trenameat2{OldName: "d", NewDirFID: 99, NewName: "e"},
 		&p9.Trenameat2{OldName: "../d", NewName: "e"}, &p9.Ttmpfile{NewFID: 0}, &p9.Ttmpfile{DirFID: 99, NewFID: 1},
 		&p9.Ttmpfile{NewFID: 1, Flags: 1<<32 - 1, Mode: 1<<32 - 1}, &p9.Ttmpfile{NewFID: 2}, &p9.Tlink{FID: 2, DirFID: 2, Name: "x"},
-		&p9.Topendir{NewFID: 0}, &p9.Topendir{NewFID: 4, Flags: 1<<32 - 1, Count: 1<<32 - 1}, &p9.Topendir{FID: 2, NewFID: 5, Count: 1}},
+		&p9.Topendir{NewFID: 0}, &p9.Topendir{NewFID: 4, Flags: 1<<32 - 1, Count: 1<<32 - 1}, &p9.Topendir{FID: 2, NewFID: 5, Count: 1},
+		&p9.Tmapped{FID: 0}, &p9.Tmapped{FID: 2}, &p9.Tmapped{FID: 99}},
 	// As the guest's agent: on a tree that is followed it may only say what was
 	// announced.
 	{&p9.Tattach{FID: 8, AFID: p9.NoFID, NUname: 0x7ffffff0}, &p9.Tcreateat{DirFID: 8, NewFID: 1, Name: "f", Flags: linux.ORdwr},
