@@ -7,13 +7,17 @@ package hostfs_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"byre.dev/byre/internal/hostfs"
 	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/p9test"
 	"byre.dev/byre/internal/p9/replay"
@@ -132,4 +136,57 @@ func TestFollowedSharesKeepTheContract(t *testing.T) {
 
 func TestFollowedMappedSharesKeepTheContract(t *testing.T) {
 	followHost(t, hostfs.Config{Path: t.TempDir(), Mapped: true, Sidecar: t.TempDir() + "/side"}).keeps(t, p9test.Traits{Slow: true})
+}
+
+// The host tells of no write through a mapping, but the file's time does.
+func TestWhatTheHostWritesThroughAMappingIsOpenedUncached(t *testing.T) {
+	cfg := hostfs.Config{Path: t.TempDir(), Mapped: os.Getuid() != 0}
+	path := filepath.Join(cfg.Path, "f")
+	if err := os.WriteFile(path, []byte("contents"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	m, err := unix.Mmap(int(file.Fd()), 0, 8, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	f := follow(t, cfg)
+	knows := func() (cached bool) {
+		g, err := f.guest.Walk("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Getattr(p9.AttrAll); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Open(linux.ORdonly); err != nil {
+			t.Fatal(err)
+		}
+		defer g.Clunk()
+		return g.QID.Version != 0
+	}
+	if !knows() {
+		t.Error("a file that nobody writes is not cached")
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	copy(m, "CONTENTS")
+	if after, err := os.Stat(path); err != nil || after.ModTime().Equal(before.ModTime()) {
+		testenv.Skip(t, testenv.Limit, "the file system sets no time when a mapping is written: %v", err)
+	}
+	if knows() {
+		t.Error("the guest would read what it has cached of the file")
+	}
+	if steps := f.tree.Plan(10); len(steps) != 1 || steps[0].Kind != replay.Modify {
+		t.Errorf("the guest is told %v", steps)
+	}
+	f.tree.Finish(nil, nil)
 }
