@@ -12,7 +12,7 @@ import (
 // testPackages are the directories of the packages that the document names.
 var testPackages = map[string]string{
 	"hostfs": "hostfs", "memfs": "memfs", "p9srv": "p9/p9srv", "p9test": "p9/p9test", "replay": "p9/replay", "arch": "arch",
-	"guest": "../test/guest", "apps": "../test/apps",
+	"engine": "engine", "sandbox": "sandbox", "guest": "../test/guest", "apps": "../test/apps",
 }
 
 func TestThePosixDocumentNamesTestsThatExist(t *testing.T) {
