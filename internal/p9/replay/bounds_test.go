@@ -134,6 +134,10 @@ func TestAFileThatTheHostWroteWhileItWasForgottenIsTold(t *testing.T) {
 	}
 	s.mu.Unlock()
 	s.host("a/f=longer") // nobody watches
+	s.host("new/", "new/f=one")
+	if s.drop(s.lookup("new", "f")); !s.cached(linux.ORdonly, "new", "f") {
+		t.Error("a file is not cached that the guest has not seen before")
+	}
 	s.lookup("a", "f")
 	s.lookup("a", "same")
 	if s.cached(linux.ORdonly, "a", "f") {

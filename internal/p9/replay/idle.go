@@ -93,6 +93,7 @@ func (t *Tree) forgetOldestLocked() bool {
 		return false
 	}
 	t.forgettingLocked()
+	t.rememberLocked(e.sub.node.QID().Path)
 	t.forgetLocked(e.sub)
 	t.settleLocked(e)
 	return true
@@ -103,6 +104,30 @@ func (t *Tree) forgettingLocked() {
 	if t.forgot.IsZero() {
 		t.forgot = time.Now()
 	}
+}
+
+// maxForgotten bounds the directories that are known to be forgotten; beyond it
+// any that is found may be one.
+const maxForgotten = 1 << 17
+
+// rememberLocked notes that the directory of a QID's path is forgotten.
+func (t *Tree) rememberLocked(path uint64) {
+	switch {
+	case t.forgotten == nil:
+		t.forgotten = map[uint64]struct{}{}
+	case len(t.forgotten) >= maxForgotten:
+		t.forgotAny = true
+		return
+	}
+	t.forgotten[path] = struct{}{}
+}
+
+// foundAgainLocked says whether the directory of a QID's path may have been
+// forgotten before.
+func (t *Tree) foundAgainLocked(path uint64) bool {
+	_, ok := t.forgotten[path]
+	delete(t.forgotten, path)
+	return ok || t.forgotAny
 }
 
 // foundLocked has the guest be told of a file that it has just found, if that

@@ -105,6 +105,10 @@ type Tree struct {
 	// forgot is when something was first forgotten of which the guest may
 	// have an inode left, and whose changes it is not told of since.
 	forgot time.Time
+	// forgotten are the directories among that, by the paths of their QIDs;
+	// forgotAny says that not all of them are known.
+	forgotten map[uint64]struct{}
+	forgotAny bool
 	// polled are directories that the host does not tell of, those first that
 	// have not been compared for longest; unwatched counts them, with those
 	// that are being compared.

@@ -23,8 +23,7 @@ type dir struct {
 	// subs counts the entries that are directories of interest themselves.
 	subs int
 	// watched says that the host tells of changes; gone that the directory is
-	// of no interest any more; again that others were forgotten before it was
-	// made, and it may have been one of them.
+	// of no interest any more; again that it was forgotten before.
 	watched, gone, again bool
 	// seen is when what is in the directory was looked at, and mtime the
 	// directory's own then, if it is not watched.
@@ -131,7 +130,10 @@ func (t *Tree) newDirLocked(e *entry, node p9srv.Node) *dir {
 		node.Release()
 		return nil
 	}
-	d := &dir{id: t.nextDir, self: e, node: node, entries: map[string]*entry{}, again: !t.forgot.IsZero(), seen: time.Now()}
+	d := &dir{
+		id: t.nextDir, self: e, node: node, entries: map[string]*entry{},
+		again: t.foundAgainLocked(node.QID().Path), seen: time.Now(),
+	}
 	t.nextDir++
 	t.unwatched++
 	t.dirs[d.id] = d
