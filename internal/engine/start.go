@@ -179,7 +179,7 @@ func (e *Engine) startFailed(ctx context.Context, c *Container, cause error) err
 // specInput is a container as package spec takes it; the network is still
 // missing. Fill has the places of volumes that are to be filled.
 func (e *Engine) specInput(r Record, fill map[string]bool) spec.Container {
-	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Group: r.Group, Seccomp: defaultSeccomp}
+	in := spec.Container{ID: r.ID, Config: r.Config, Host: r.Host, Group: r.Group, Kernel: e.cfg.Build.Kernel, Seccomp: defaultSeccomp}
 	for _, m := range r.Mounts {
 		in.Mounts = append(in.Mounts, spec.Mount{
 			Source: e.hostSource(m), Destination: m.Destination, ReadOnly: m.ReadOnly,

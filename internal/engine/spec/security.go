@@ -3,7 +3,6 @@
 package spec
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -31,7 +30,9 @@ type Security struct {
 	// Unconfined means no seccomp filter.
 	Unconfined bool
 	// Profile is a seccomp filter of the request's own.
-	Profile *specs.LinuxSeccomp
+	Profile *Profile
+	// SystemPaths leaves no path of /proc and /sys masked or read-only.
+	SystemPaths bool
 	// WritableCgroups says whether the container may change its own control
 	// groups; nil means what it is otherwise: a privileged one may.
 	WritableCgroups *bool
@@ -78,8 +79,12 @@ func (s *Security) set(o, name, value string) (err error) {
 		default:
 			s.Profile, err = parseSeccomp(value)
 		}
-	case "apparmor", "label", "systempaths":
-		if o != "apparmor=unconfined" && o != "systempaths=unconfined" && (name != "label" || value != "disable") {
+	case "systempaths":
+		if s.SystemPaths = value == "unconfined"; !s.SystemPaths {
+			return invalid("invalid --security-opt 2: %q", o)
+		}
+	case "apparmor", "label":
+		if o != "apparmor=unconfined" && (name != "label" || value != "disable") {
 			return invalid("byre does not support HostConfig.SecurityOpt %q: give no-new-privileges, writable-cgroups or seccomp; the guest has neither AppArmor nor SELinux", o)
 		}
 	default:
@@ -96,17 +101,6 @@ func parseSwitch(o, value string) (bool, error) {
 	return yes, nil
 }
 
-// parseSeccomp takes profiles in the specification's own form.
-func parseSeccomp(value string) (*specs.LinuxSeccomp, error) {
-	profile := &specs.LinuxSeccomp{}
-	d := json.NewDecoder(strings.NewReader(value))
-	d.DisallowUnknownFields()
-	if err := d.Decode(profile); err != nil {
-		return nil, invalid("byre does not support this HostConfig.SecurityOpt seccomp profile, give one in the form of the OCI runtime specification: %v", err)
-	}
-	return profile, nil
-}
-
 func withSecurity(s *specs.Spec, c Container) error {
 	sec, err := ParseSecurity(c.Host.SecurityOpt)
 	if err != nil {
@@ -114,22 +108,32 @@ func withSecurity(s *specs.Spec, c Container) error {
 	}
 	s.Process.NoNewPrivileges = sec.NoNewPrivileges
 	if c.Host.Privileged {
-		s.Linux.Seccomp = sec.Profile // a profile of the request's own holds even then
+		if sec.Profile != nil { // a profile of the request's own holds even then
+			s.Linux.Seccomp = sec.Profile.filter(s, c.Kernel)
+		}
 		return nil
 	}
-	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = c.Host.MaskedPaths, c.Host.ReadonlyPaths
-	if s.Linux.MaskedPaths == nil {
-		s.Linux.MaskedPaths = MaskedPaths()
-	}
-	if s.Linux.ReadonlyPaths == nil {
-		s.Linux.ReadonlyPaths = ReadonlyPaths()
+	if !sec.SystemPaths {
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = systemPaths(c)
 	}
 	switch {
 	case sec.Unconfined:
 	case sec.Profile != nil:
-		s.Linux.Seccomp = sec.Profile
+		s.Linux.Seccomp = sec.Profile.filter(s, c.Kernel)
 	case c.Seccomp != nil:
 		s.Linux.Seccomp = c.Seccomp(s)
 	}
 	return nil
+}
+
+// systemPaths are those of the request, or the usual.
+func systemPaths(c Container) (masked, readOnly []string) {
+	masked, readOnly = c.Host.MaskedPaths, c.Host.ReadonlyPaths
+	if masked == nil {
+		masked = MaskedPaths()
+	}
+	if readOnly == nil {
+		readOnly = ReadonlyPaths()
+	}
+	return masked, readOnly
 }

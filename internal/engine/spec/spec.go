@@ -36,6 +36,9 @@ type Container struct {
 	Network shimapi.Network
 	// Group names the machine to run in; empty means one of its own.
 	Group string
+	// Kernel is the release of the machine's kernel, "" where it is not known:
+	// rules of seccomp profiles depend on it.
+	Kernel string
 	// Seccomp is the filter of containers that have none of their own; nil
 	// means no filter.
 	Seccomp func(*specs.Spec) *specs.LinuxSeccomp
