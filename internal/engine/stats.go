@@ -119,6 +119,7 @@ func fill(s *container.StatsResponse, m *stats.Metrics, born time.Time) {
 	if p := m.GetPids(); p != nil {
 		s.PidsStats = container.PidsStats{Current: p.Current, Limit: p.Limit}
 	}
+	fillNetworks(s, m.GetNetwork())
 	if io := m.GetIo(); io != nil {
 		for _, u := range io.Usage {
 			entry := func(op string, n uint64) container.BlkioStatEntry {
@@ -126,6 +127,20 @@ func fill(s *container.StatsResponse, m *stats.Metrics, born time.Time) {
 			}
 			s.BlkioStats.IoServiceBytesRecursive = append(s.BlkioStats.IoServiceBytesRecursive, entry("read", u.Rbytes), entry("write", u.Wbytes))
 			s.BlkioStats.IoServicedRecursive = append(s.BlkioStats.IoServicedRecursive, entry("read", u.Rios), entry("write", u.Wios))
+		}
+	}
+}
+
+// fillNetworks takes the counters of the machine's links: whoever shares the
+// machine's network shares them.
+func fillNetworks(s *container.StatsResponse, links []*stats.NetworkStat) {
+	for _, l := range links {
+		if s.Networks == nil {
+			s.Networks = map[string]container.NetworkStats{}
+		}
+		s.Networks[l.Name] = container.NetworkStats{
+			RxBytes: l.RxBytes, RxPackets: l.RxPackets, RxErrors: l.RxErrors, RxDropped: l.RxDropped,
+			TxBytes: l.TxBytes, TxPackets: l.TxPackets, TxErrors: l.TxErrors, TxDropped: l.TxDropped,
 		}
 	}
 }
