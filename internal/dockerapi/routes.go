@@ -32,7 +32,7 @@ func (a *api) containerOperations() []operation {
 		{http.MethodPost, "/containers/create", a.containersCreate, "fields as listed below"},
 		{http.MethodPost, "/containers/prune", a.containersPrune, ""},
 		{http.MethodGet, "/containers/{id}/json", a.containersInspect, ""},
-		{http.MethodGet, "/containers/{id}/top", a.containersTop, ""},
+		{http.MethodGet, "/containers/{id}/top", a.containersTop, "the numbers are the machine's; of the arguments of ps there are -e, -A, -a, -x, -w, -f, u and -o"},
 		{http.MethodGet, "/containers/{id}/logs", a.containersLogs, ""},
 		{http.MethodGet, "/containers/{id}/stats", a.containersStats, ""},
 		{http.MethodGet, "/containers/{id}/archive", a.archiveGet, ""},

@@ -311,17 +311,6 @@ func TestMachineIsToldOfAllNetworks(t *testing.T) {
 	}
 }
 
-func TestTableOfPSIsRead(t *testing.T) {
-	got, err := parsePS("PID   USER     COMMAND\n    1 root     httpd -f -p 80\n   12 root     ps -ef\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := container.TopResponse{Titles: []string{"PID", "USER", "COMMAND"}, Processes: [][]string{{"1", "root", "httpd -f -p 80"}}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestNamesAreTakenOnce(t *testing.T) {
 	c := newCatalog()
 	if err := c.reserve("web", "1"); err != nil {

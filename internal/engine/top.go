@@ -4,55 +4,76 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
+	"io"
+	"slices"
+	"time"
 
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
+	"byre.dev/byre/internal/engine/ps"
+	"byre.dev/byre/internal/shimapi"
 )
 
-// Top lists the processes of a container by running its own ps, because nobody
-// outside the machine sees them; the numbers are those inside the container.
+// Top lists the processes of a container as ps(1) with those arguments does;
+// their numbers are the machine's. The image needs no ps.
 func (e *Engine) Top(ctx context.Context, ref, args string) (container.TopResponse, error) {
 	var resp container.TopResponse
+	format, err := ps.Parse(args)
+	if err != nil {
+		return resp, err
+	}
 	c, err := e.containers.get(ref)
 	if err != nil {
 		return resp, err
 	}
-	if args == "" {
-		args = "-ef"
+	switch s := c.snapshot().State; {
+	case s.Restarting:
+		return resp, conflict("Container %s is restarting, wait until the container is running", c.id)
+	case !s.Running:
+		return resp, errNotRunning(c.id)
 	}
-	out, code, err := e.execOutput(ctx, c, append([]string{"ps"}, strings.Fields(args)...))
+	list, err := e.processes(ctx, c)
+	if errdefs.IsNotImplemented(err) {
+		err = conflict("its machine was started by an older byre, which cannot tell: restart the container")
+	}
 	if err != nil {
-		return resp, fmt.Errorf("list processes of container %s with its own ps: %w", short(c.id), err)
+		return resp, fmt.Errorf("list processes of container %s: %w", short(c.id), err)
 	}
-	if code != 0 {
-		return resp, invalid("ps %s ended with exit code %d: %s", args, code, strings.TrimSpace(out))
-	}
-	resp, err = parsePS(out)
 	e.publish(c, events.ActionTop, nil)
-	return resp, err
+	return format.Table(list, time.Now()), nil
 }
 
-// parsePS reads the table of ps: as many columns as there are titles, the last
-// of which takes the rest of the line. The line of ps itself is left out.
-func parsePS(out string) (container.TopResponse, error) {
-	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
-	resp := container.TopResponse{Titles: strings.Fields(lines[0]), Processes: [][]string{}}
-	n := len(resp.Titles)
-	if n == 0 {
-		return resp, fmt.Errorf("ps gave no table: %q", out)
-	}
-	for _, line := range lines[1:] {
-		fields := strings.Fields(line)
-		if len(fields) < n {
-			continue
+// processes asks the machine of a running container for its processes.
+func (e *Engine) processes(ctx context.Context, c *Container) (list []ps.Process, err error) {
+	err = e.callShim(ctx, c, func(ctx context.Context, shim *shimapi.Client) error {
+		stream, err := shim.Processes(ctx, &shimapi.ProcessesRequest{ContainerId: c.id})
+		if err != nil {
+			return err
 		}
-		row := append(fields[:n-1:n-1], strings.Join(fields[n-1:], " "))
-		if cmd := row[n-1]; cmd == "ps" || strings.HasPrefix(cmd, "ps -") {
-			continue
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			p, err := ps.Read(ps.Texts{
+				Stat: r.GetStat(), Status: r.GetStatus(), Cmdline: r.GetCmdline(),
+				Uptime: time.Duration(r.GetUptimeMs()) * time.Millisecond, Memory: r.GetMemoryBytes(),
+			})
+			if err != nil {
+				return err
+			}
+			list = append(list, p)
 		}
-		resp.Processes = append(resp.Processes, row)
-	}
-	return resp, nil
+	})
+	err = errgrpc.ToNative(err)
+	slices.SortFunc(list, func(a, b ps.Process) int { return int(a.PID - b.PID) })
+	return list, err
 }

@@ -234,7 +234,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type HelloRequest struct {
@@ -2156,6 +2156,137 @@ func (x *RootRequest) GetChanged() bool {
 	return false
 }
 
+type ProcessesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessesRequest) Reset() {
+	*x = ProcessesRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessesRequest) ProtoMessage() {}
+
+func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
+func (*ProcessesRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ProcessesRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type ProcessesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The process's number in the machine, and the texts of its stat, status and
+	// cmdline below /proc.
+	Pid     uint32 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Stat    []byte `protobuf:"bytes,2,opt,name=stat,proto3" json:"stat,omitempty"`
+	Status  []byte `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	Cmdline []byte `protobuf:"bytes,4,opt,name=cmdline,proto3" json:"cmdline,omitempty"`
+	// How long the machine has run when this was read, and the memory it has.
+	UptimeMs      uint64 `protobuf:"varint,5,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
+	MemoryBytes   uint64 `protobuf:"varint,6,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessesResponse) Reset() {
+	*x = ProcessesResponse{}
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessesResponse) ProtoMessage() {}
+
+func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
+func (*ProcessesResponse) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ProcessesResponse) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ProcessesResponse) GetStat() []byte {
+	if x != nil {
+		return x.Stat
+	}
+	return nil
+}
+
+func (x *ProcessesResponse) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ProcessesResponse) GetCmdline() []byte {
+	if x != nil {
+		return x.Cmdline
+	}
+	return nil
+}
+
+func (x *ProcessesResponse) GetUptimeMs() uint64 {
+	if x != nil {
+		return x.UptimeMs
+	}
+	return 0
+}
+
+func (x *ProcessesResponse) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
 type ChangesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -2165,7 +2296,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2308,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2321,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ChangesRequest) GetContainerId() string {
@@ -2210,7 +2341,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2353,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2366,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChangesResponse) GetChanges() []*PathChange {
@@ -2256,7 +2387,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2399,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2412,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -2309,7 +2440,7 @@ type UserRequest struct {
 
 func (x *UserRequest) Reset() {
 	*x = UserRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2452,7 @@ func (x *UserRequest) String() string {
 func (*UserRequest) ProtoMessage() {}
 
 func (x *UserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2465,7 @@ func (x *UserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserRequest.ProtoReflect.Descriptor instead.
 func (*UserRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UserRequest) GetContainerId() string {
@@ -2361,7 +2492,7 @@ type UserResponse struct {
 
 func (x *UserResponse) Reset() {
 	*x = UserResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2504,7 @@ func (x *UserResponse) String() string {
 func (*UserResponse) ProtoMessage() {}
 
 func (x *UserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2517,7 @@ func (x *UserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserResponse.ProtoReflect.Descriptor instead.
 func (*UserResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UserResponse) GetUid() uint32 {
@@ -2420,7 +2551,7 @@ type FillRequest struct {
 
 func (x *FillRequest) Reset() {
 	*x = FillRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2563,7 @@ func (x *FillRequest) String() string {
 func (*FillRequest) ProtoMessage() {}
 
 func (x *FillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2576,7 @@ func (x *FillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
 func (*FillRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FillRequest) GetContainerId() string {
@@ -2485,7 +2616,7 @@ type FillResponse struct {
 
 func (x *FillResponse) Reset() {
 	*x = FillResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2628,7 @@ func (x *FillResponse) String() string {
 func (*FillResponse) ProtoMessage() {}
 
 func (x *FillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2641,7 @@ func (x *FillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillResponse.ProtoReflect.Descriptor instead.
 func (*FillResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FillResponse) GetFilled() bool {
@@ -2528,7 +2659,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2540,7 +2671,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,7 +2684,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 type MemoryResponse struct {
@@ -2567,7 +2698,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2710,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2723,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -2624,7 +2755,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2636,7 +2767,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2649,7 +2780,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 type Event struct {
@@ -2665,7 +2796,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2808,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2821,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2745,7 +2876,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2888,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2901,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -2796,7 +2927,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +2939,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +2952,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -2841,7 +2972,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +2984,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +2997,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -2892,7 +3023,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3035,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3048,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -2937,7 +3068,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_guest_v1_guest_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2949,7 +3080,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_guest_v1_guest_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2962,7 +3093,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -2980,7 +3111,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_guest_v1_guest_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3123,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_guest_v1_guest_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3136,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{47}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -3019,7 +3150,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_guest_v1_guest_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3162,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_guest_v1_guest_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3175,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{46}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -3214,7 +3345,16 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\vRootRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x18\n" +
-	"\achanged\x18\x03 \x01(\bR\achanged\"3\n" +
+	"\achanged\x18\x03 \x01(\bR\achanged\"5\n" +
+	"\x10ProcessesRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\xab\x01\n" +
+	"\x11ProcessesResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04stat\x18\x02 \x01(\fR\x04stat\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\x12\x18\n" +
+	"\acmdline\x18\x04 \x01(\fR\acmdline\x12\x1b\n" +
+	"\tuptime_ms\x18\x05 \x01(\x04R\buptimeMs\x12!\n" +
+	"\fmemory_bytes\x18\x06 \x01(\x04R\vmemoryBytes\"3\n" +
 	"\x0eChangesRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"F\n" +
 	"\x0fChangesResponse\x123\n" +
@@ -3266,7 +3406,7 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs\"\x12\n" +
 	"\x10PowerOffResponse\"#\n" +
 	"\rCreateOptions\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec2\xa8\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec2\xfa\n" +
 	"\n" +
 	"\x05Guest\x12B\n" +
 	"\x05Hello\x12\x1b.byre.guest.v1.HelloRequest\x1a\x1c.byre.guest.v1.HelloResponse\x12B\n" +
@@ -3280,7 +3420,8 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\vReadArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12M\n" +
 	"\fWriteArchive\x12\x1d.byre.guest.v1.ArchiveRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12F\n" +
 	"\bReadRoot\x12\x1a.byre.guest.v1.RootRequest\x1a\x1e.byre.guest.v1.ArchiveResponse\x12J\n" +
-	"\aChanges\x12\x1d.byre.guest.v1.ChangesRequest\x1a\x1e.byre.guest.v1.ChangesResponse0\x01\x12E\n" +
+	"\aChanges\x12\x1d.byre.guest.v1.ChangesRequest\x1a\x1e.byre.guest.v1.ChangesResponse0\x01\x12P\n" +
+	"\tProcesses\x12\x1f.byre.guest.v1.ProcessesRequest\x1a .byre.guest.v1.ProcessesResponse0\x01\x12E\n" +
 	"\n" +
 	"LookupUser\x12\x1a.byre.guest.v1.UserRequest\x1a\x1b.byre.guest.v1.UserResponse\x12E\n" +
 	"\n" +
@@ -3303,7 +3444,7 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
@@ -3338,25 +3479,27 @@ var file_guest_v1_guest_proto_goTypes = []any{
 	(*ArchiveRequest)(nil),    // 30: byre.guest.v1.ArchiveRequest
 	(*ArchiveResponse)(nil),   // 31: byre.guest.v1.ArchiveResponse
 	(*RootRequest)(nil),       // 32: byre.guest.v1.RootRequest
-	(*ChangesRequest)(nil),    // 33: byre.guest.v1.ChangesRequest
-	(*ChangesResponse)(nil),   // 34: byre.guest.v1.ChangesResponse
-	(*PathChange)(nil),        // 35: byre.guest.v1.PathChange
-	(*UserRequest)(nil),       // 36: byre.guest.v1.UserRequest
-	(*UserResponse)(nil),      // 37: byre.guest.v1.UserResponse
-	(*FillRequest)(nil),       // 38: byre.guest.v1.FillRequest
-	(*FillResponse)(nil),      // 39: byre.guest.v1.FillResponse
-	(*MemoryRequest)(nil),     // 40: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 41: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 42: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 43: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 44: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 45: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 46: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 47: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 48: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 49: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 50: byre.guest.v1.CreateOptions
-	nil,                       // 51: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(*ProcessesRequest)(nil),  // 33: byre.guest.v1.ProcessesRequest
+	(*ProcessesResponse)(nil), // 34: byre.guest.v1.ProcessesResponse
+	(*ChangesRequest)(nil),    // 35: byre.guest.v1.ChangesRequest
+	(*ChangesResponse)(nil),   // 36: byre.guest.v1.ChangesResponse
+	(*PathChange)(nil),        // 37: byre.guest.v1.PathChange
+	(*UserRequest)(nil),       // 38: byre.guest.v1.UserRequest
+	(*UserResponse)(nil),      // 39: byre.guest.v1.UserResponse
+	(*FillRequest)(nil),       // 40: byre.guest.v1.FillRequest
+	(*FillResponse)(nil),      // 41: byre.guest.v1.FillResponse
+	(*MemoryRequest)(nil),     // 42: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 43: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 44: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 45: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 46: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 47: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 48: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 49: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 50: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 51: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 52: byre.guest.v1.CreateOptions
+	nil,                       // 53: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
 	9,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
@@ -3372,11 +3515,11 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	2,  // 10: byre.guest.v1.Link.change:type_name -> byre.guest.v1.Link.Change
 	22, // 11: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
 	23, // 12: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	51, // 13: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
-	35, // 14: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
+	53, // 13: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	37, // 14: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
 	3,  // 15: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
-	44, // 16: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	45, // 17: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	46, // 16: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	47, // 17: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
 	4,  // 18: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
 	6,  // 19: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
 	15, // 20: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
@@ -3388,33 +3531,35 @@ var file_guest_v1_guest_proto_depIdxs = []int32{
 	30, // 26: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
 	30, // 27: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
 	32, // 28: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
-	33, // 29: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
-	36, // 30: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
-	38, // 31: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
-	40, // 32: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	42, // 33: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	46, // 34: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	48, // 35: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	5,  // 36: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	7,  // 37: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	16, // 38: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	18, // 39: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	20, // 40: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	25, // 41: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	27, // 42: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	29, // 43: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	31, // 44: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	31, // 45: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	31, // 46: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
-	34, // 47: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
-	37, // 48: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
-	39, // 49: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
-	41, // 50: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	43, // 51: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	47, // 52: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	49, // 53: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	36, // [36:54] is the sub-list for method output_type
-	18, // [18:36] is the sub-list for method input_type
+	35, // 29: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
+	33, // 30: byre.guest.v1.Guest.Processes:input_type -> byre.guest.v1.ProcessesRequest
+	38, // 31: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
+	40, // 32: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
+	42, // 33: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	44, // 34: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	48, // 35: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	50, // 36: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	5,  // 37: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	7,  // 38: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	16, // 39: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	18, // 40: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	20, // 41: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	25, // 42: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	27, // 43: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	29, // 44: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	31, // 45: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	31, // 46: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	31, // 47: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	36, // 48: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	34, // 49: byre.guest.v1.Guest.Processes:output_type -> byre.guest.v1.ProcessesResponse
+	39, // 50: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
+	41, // 51: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
+	43, // 52: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	45, // 53: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	49, // 54: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	51, // 55: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	37, // [37:56] is the sub-list for method output_type
+	18, // [18:37] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name
@@ -3433,7 +3578,7 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Bind)(nil),
 		(*Mount_Socket)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[39].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[41].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -3443,7 +3588,7 @@ func file_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

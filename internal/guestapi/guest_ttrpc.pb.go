@@ -20,6 +20,7 @@ type GuestService interface {
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
 	Changes(context.Context, *ChangesRequest, Guest_ChangesServer) error
+	Processes(context.Context, *ProcessesRequest, Guest_ProcessesServer) error
 	LookupUser(context.Context, *UserRequest) (*UserResponse, error)
 	FillVolume(context.Context, *FillRequest) (*FillResponse, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
@@ -38,6 +39,19 @@ type guestChangesServer struct {
 }
 
 func (x *guestChangesServer) Send(m *ChangesResponse) error {
+	return x.StreamServer.SendMsg(m)
+}
+
+type Guest_ProcessesServer interface {
+	Send(*ProcessesResponse) error
+	ttrpc.StreamServer
+}
+
+type guestProcessesServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *guestProcessesServer) Send(m *ProcessesResponse) error {
 	return x.StreamServer.SendMsg(m)
 }
 
@@ -182,6 +196,17 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 				StreamingClient: false,
 				StreamingServer: true,
 			},
+			"Processes": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(ProcessesRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Processes(ctx, m, &guestProcessesServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
 			"Events": {
 				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
 					m := new(EventsRequest)
@@ -210,6 +235,7 @@ type GuestClient interface {
 	WriteArchive(context.Context, *ArchiveRequest) (*ArchiveResponse, error)
 	ReadRoot(context.Context, *RootRequest) (*ArchiveResponse, error)
 	Changes(context.Context, *ChangesRequest) (Guest_ChangesClient, error)
+	Processes(context.Context, *ProcessesRequest) (Guest_ProcessesClient, error)
 	LookupUser(context.Context, *UserRequest) (*UserResponse, error)
 	FillVolume(context.Context, *FillRequest) (*FillResponse, error)
 	Memory(context.Context, *MemoryRequest) (*MemoryResponse, error)
@@ -339,6 +365,35 @@ type guestChangesClient struct {
 
 func (x *guestChangesClient) Recv() (*ChangesResponse, error) {
 	m := new(ChangesResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *guestClient) Processes(ctx context.Context, req *ProcessesRequest) (Guest_ProcessesClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "byre.guest.v1.Guest", "Processes", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &guestProcessesClient{stream}
+	return x, nil
+}
+
+type Guest_ProcessesClient interface {
+	Recv() (*ProcessesResponse, error)
+	ttrpc.ClientStream
+}
+
+type guestProcessesClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *guestProcessesClient) Recv() (*ProcessesResponse, error) {
+	m := new(ProcessesResponse)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}

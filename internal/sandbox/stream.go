@@ -78,6 +78,7 @@ func (s *Sandbox) ReadRoot(ctx context.Context, container string, changed bool, 
 const (
 	maxPathChanges = 1 << 20
 	maxPath        = 4096
+	maxProcesses   = 64 << 20 // bytes of what it says of them
 )
 
 // Changes calls yield with the paths that a container has changed, some at a
@@ -164,4 +165,30 @@ func closeWrite(conn net.Conn) error {
 		return c.CloseWrite()
 	}
 	return conn.Close()
+}
+
+// Processes calls yield with what the guest's kernel says of each process of a
+// container.
+func (s *Sandbox) Processes(ctx context.Context, container string, yield func(*guestapi.ProcessesResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := s.link.guest.Processes(ctx, &guestapi.ProcessesRequest{ContainerId: container})
+	if err != nil {
+		return s.Explain(err)
+	}
+	for total := 0; ; {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return s.Explain(err)
+		}
+		if total += len(r.GetStat()) + len(r.GetStatus()) + len(r.GetCmdline()) + 16; total > maxProcesses {
+			return fmt.Errorf("what container %s says of its processes is longer than %d bytes", container, maxProcesses)
+		}
+		if err := yield(r); err != nil {
+			return err
+		}
+	}
 }

@@ -151,6 +151,20 @@ func (a *api) ReadRoot(ctx context.Context, r *shimapi.ReadRootRequest, out shim
 	return toStatus(sb.ReadRoot(ctx, r.GetContainerId(), r.GetChanged(), chunkWriter{out}))
 }
 
+// Processes streams what the guest's kernel says of a container's processes.
+func (a *api) Processes(ctx context.Context, r *shimapi.ProcessesRequest, out shimapi.Shim_ProcessesServer) error {
+	sb, err := a.box(ctx, r.GetContainerId())
+	if err != nil {
+		return toStatus(err)
+	}
+	return toStatus(sb.Processes(ctx, r.GetContainerId(), func(p *guestapi.ProcessesResponse) error {
+		return out.Send(&shimapi.ProcessesResponse{
+			Pid: p.GetPid(), Stat: p.GetStat(), Status: p.GetStatus(), Cmdline: p.GetCmdline(),
+			UptimeMs: p.GetUptimeMs(), MemoryBytes: p.GetMemoryBytes(),
+		})
+	}))
+}
+
 // Changes streams what a container has changed.
 func (a *api) Changes(ctx context.Context, r *shimapi.ChangesRequest, out shimapi.Shim_ChangesServer) error {
 	sb, err := a.box(ctx, r.GetContainerId())

@@ -1262,6 +1262,137 @@ func (x *ReadRootRequest) GetChanged() bool {
 	return false
 }
 
+type ProcessesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessesRequest) Reset() {
+	*x = ProcessesRequest{}
+	mi := &file_shim_v1_shim_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessesRequest) ProtoMessage() {}
+
+func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
+func (*ProcessesRequest) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ProcessesRequest) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+type ProcessesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The process's number in the machine, and the texts of its stat, status and
+	// cmdline below /proc. The bytes are the guest's.
+	Pid     uint32 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Stat    []byte `protobuf:"bytes,2,opt,name=stat,proto3" json:"stat,omitempty"`
+	Status  []byte `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	Cmdline []byte `protobuf:"bytes,4,opt,name=cmdline,proto3" json:"cmdline,omitempty"`
+	// How long the machine has run when this was read, and the memory it has.
+	UptimeMs      uint64 `protobuf:"varint,5,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
+	MemoryBytes   uint64 `protobuf:"varint,6,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessesResponse) Reset() {
+	*x = ProcessesResponse{}
+	mi := &file_shim_v1_shim_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessesResponse) ProtoMessage() {}
+
+func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shim_v1_shim_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
+func (*ProcessesResponse) Descriptor() ([]byte, []int) {
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ProcessesResponse) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ProcessesResponse) GetStat() []byte {
+	if x != nil {
+		return x.Stat
+	}
+	return nil
+}
+
+func (x *ProcessesResponse) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ProcessesResponse) GetCmdline() []byte {
+	if x != nil {
+		return x.Cmdline
+	}
+	return nil
+}
+
+func (x *ProcessesResponse) GetUptimeMs() uint64 {
+	if x != nil {
+		return x.UptimeMs
+	}
+	return 0
+}
+
+func (x *ProcessesResponse) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
 type ChangesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
@@ -1271,7 +1402,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_shim_v1_shim_proto_msgTypes[22]
+	mi := &file_shim_v1_shim_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1414,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[22]
+	mi := &file_shim_v1_shim_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1427,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{22}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ChangesRequest) GetContainerId() string {
@@ -1315,7 +1446,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_shim_v1_shim_proto_msgTypes[23]
+	mi := &file_shim_v1_shim_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1458,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[23]
+	mi := &file_shim_v1_shim_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1471,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{23}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChangesResponse) GetChanges() []*Change {
@@ -1362,7 +1493,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_shim_v1_shim_proto_msgTypes[24]
+	mi := &file_shim_v1_shim_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1505,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_v1_shim_proto_msgTypes[24]
+	mi := &file_shim_v1_shim_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1518,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_shim_v1_shim_proto_rawDescGZIP(), []int{24}
+	return file_shim_v1_shim_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Change) GetKind() uint32 {
@@ -1491,14 +1622,23 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"N\n" +
 	"\x0fReadRootRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged\"3\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"5\n" +
+	"\x10ProcessesRequest\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\xab\x01\n" +
+	"\x11ProcessesResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04stat\x18\x02 \x01(\fR\x04stat\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\x12\x18\n" +
+	"\acmdline\x18\x04 \x01(\fR\acmdline\x12\x1b\n" +
+	"\tuptime_ms\x18\x05 \x01(\x04R\buptimeMs\x12!\n" +
+	"\fmemory_bytes\x18\x06 \x01(\x04R\vmemoryBytes\"3\n" +
 	"\x0eChangesRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"A\n" +
 	"\x0fChangesResponse\x12.\n" +
 	"\achanges\x18\x01 \x03(\v2\x14.byre.shim.v1.ChangeR\achanges\"0\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\fR\x04path2\xb7\x06\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path2\x87\a\n" +
 	"\x04Shim\x12=\n" +
 	"\x04Info\x12\x19.byre.shim.v1.InfoRequest\x1a\x1a.byre.shim.v1.InfoResponse\x12C\n" +
 	"\x06Shares\x12\x1b.byre.shim.v1.SharesRequest\x1a\x1c.byre.shim.v1.SharesResponse\x12F\n" +
@@ -1511,7 +1651,8 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\vReadArchive\x12 .byre.shim.v1.ReadArchiveRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12U\n" +
 	"\fWriteArchive\x12\x1f.byre.shim.v1.WriteArchiveChunk\x1a\".byre.shim.v1.WriteArchiveResponse(\x01\x12G\n" +
 	"\bReadRoot\x12\x1d.byre.shim.v1.ReadRootRequest\x1a\x1a.byre.shim.v1.ArchiveChunk0\x01\x12H\n" +
-	"\aChanges\x12\x1c.byre.shim.v1.ChangesRequest\x1a\x1d.byre.shim.v1.ChangesResponse0\x01B(Z&byre.dev/byre/internal/shimapi;shimapib\x06proto3"
+	"\aChanges\x12\x1c.byre.shim.v1.ChangesRequest\x1a\x1d.byre.shim.v1.ChangesResponse0\x01\x12N\n" +
+	"\tProcesses\x12\x1e.byre.shim.v1.ProcessesRequest\x1a\x1f.byre.shim.v1.ProcessesResponse0\x01B(Z&byre.dev/byre/internal/shimapi;shimapib\x06proto3"
 
 var (
 	file_shim_v1_shim_proto_rawDescOnce sync.Once
@@ -1525,7 +1666,7 @@ func file_shim_v1_shim_proto_rawDescGZIP() []byte {
 	return file_shim_v1_shim_proto_rawDescData
 }
 
-var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_shim_v1_shim_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_shim_v1_shim_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: byre.shim.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: byre.shim.v1.InfoResponse
@@ -1549,16 +1690,18 @@ var file_shim_v1_shim_proto_goTypes = []any{
 	(*WriteArchiveChunk)(nil),    // 19: byre.shim.v1.WriteArchiveChunk
 	(*WriteArchiveResponse)(nil), // 20: byre.shim.v1.WriteArchiveResponse
 	(*ReadRootRequest)(nil),      // 21: byre.shim.v1.ReadRootRequest
-	(*ChangesRequest)(nil),       // 22: byre.shim.v1.ChangesRequest
-	(*ChangesResponse)(nil),      // 23: byre.shim.v1.ChangesResponse
-	(*Change)(nil),               // 24: byre.shim.v1.Change
+	(*ProcessesRequest)(nil),     // 22: byre.shim.v1.ProcessesRequest
+	(*ProcessesResponse)(nil),    // 23: byre.shim.v1.ProcessesResponse
+	(*ChangesRequest)(nil),       // 24: byre.shim.v1.ChangesRequest
+	(*ChangesResponse)(nil),      // 25: byre.shim.v1.ChangesResponse
+	(*Change)(nil),               // 26: byre.shim.v1.Change
 }
 var file_shim_v1_shim_proto_depIdxs = []int32{
 	2,  // 0: byre.shim.v1.InfoResponse.stages:type_name -> byre.shim.v1.Stage
 	3,  // 1: byre.shim.v1.InfoResponse.shares:type_name -> byre.shim.v1.Share
 	3,  // 2: byre.shim.v1.SharesResponse.shares:type_name -> byre.shim.v1.Share
 	18, // 3: byre.shim.v1.WriteArchiveChunk.target:type_name -> byre.shim.v1.WriteArchiveTarget
-	24, // 4: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
+	26, // 4: byre.shim.v1.ChangesResponse.changes:type_name -> byre.shim.v1.Change
 	0,  // 5: byre.shim.v1.Shim.Info:input_type -> byre.shim.v1.InfoRequest
 	4,  // 6: byre.shim.v1.Shim.Shares:input_type -> byre.shim.v1.SharesRequest
 	6,  // 7: byre.shim.v1.Shim.Console:input_type -> byre.shim.v1.ConsoleRequest
@@ -1569,20 +1712,22 @@ var file_shim_v1_shim_proto_depIdxs = []int32{
 	16, // 12: byre.shim.v1.Shim.ReadArchive:input_type -> byre.shim.v1.ReadArchiveRequest
 	19, // 13: byre.shim.v1.Shim.WriteArchive:input_type -> byre.shim.v1.WriteArchiveChunk
 	21, // 14: byre.shim.v1.Shim.ReadRoot:input_type -> byre.shim.v1.ReadRootRequest
-	22, // 15: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
-	1,  // 16: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
-	5,  // 17: byre.shim.v1.Shim.Shares:output_type -> byre.shim.v1.SharesResponse
-	7,  // 18: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
-	9,  // 19: byre.shim.v1.Shim.SetNetwork:output_type -> byre.shim.v1.SetNetworkResponse
-	13, // 20: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
-	11, // 21: byre.shim.v1.Shim.Discard:output_type -> byre.shim.v1.DiscardResponse
-	15, // 22: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
-	17, // 23: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
-	20, // 24: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
-	17, // 25: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
-	23, // 26: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
-	16, // [16:27] is the sub-list for method output_type
-	5,  // [5:16] is the sub-list for method input_type
+	24, // 15: byre.shim.v1.Shim.Changes:input_type -> byre.shim.v1.ChangesRequest
+	22, // 16: byre.shim.v1.Shim.Processes:input_type -> byre.shim.v1.ProcessesRequest
+	1,  // 17: byre.shim.v1.Shim.Info:output_type -> byre.shim.v1.InfoResponse
+	5,  // 18: byre.shim.v1.Shim.Shares:output_type -> byre.shim.v1.SharesResponse
+	7,  // 19: byre.shim.v1.Shim.Console:output_type -> byre.shim.v1.ConsoleResponse
+	9,  // 20: byre.shim.v1.Shim.SetNetwork:output_type -> byre.shim.v1.SetNetworkResponse
+	13, // 21: byre.shim.v1.Shim.Outcome:output_type -> byre.shim.v1.OutcomeResponse
+	11, // 22: byre.shim.v1.Shim.Discard:output_type -> byre.shim.v1.DiscardResponse
+	15, // 23: byre.shim.v1.Shim.StatPath:output_type -> byre.shim.v1.StatPathResponse
+	17, // 24: byre.shim.v1.Shim.ReadArchive:output_type -> byre.shim.v1.ArchiveChunk
+	20, // 25: byre.shim.v1.Shim.WriteArchive:output_type -> byre.shim.v1.WriteArchiveResponse
+	17, // 26: byre.shim.v1.Shim.ReadRoot:output_type -> byre.shim.v1.ArchiveChunk
+	25, // 27: byre.shim.v1.Shim.Changes:output_type -> byre.shim.v1.ChangesResponse
+	23, // 28: byre.shim.v1.Shim.Processes:output_type -> byre.shim.v1.ProcessesResponse
+	17, // [17:29] is the sub-list for method output_type
+	5,  // [5:17] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
 	5,  // [5:5] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
@@ -1599,7 +1744,7 @@ func file_shim_v1_shim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_v1_shim_proto_rawDesc), len(file_shim_v1_shim_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,6 +19,7 @@ type ShimService interface {
 	WriteArchive(context.Context, Shim_WriteArchiveServer) (*WriteArchiveResponse, error)
 	ReadRoot(context.Context, *ReadRootRequest, Shim_ReadRootServer) error
 	Changes(context.Context, *ChangesRequest, Shim_ChangesServer) error
+	Processes(context.Context, *ProcessesRequest, Shim_ProcessesServer) error
 }
 
 type Shim_ReadArchiveServer interface {
@@ -74,6 +75,19 @@ type shimChangesServer struct {
 }
 
 func (x *shimChangesServer) Send(m *ChangesResponse) error {
+	return x.StreamServer.SendMsg(m)
+}
+
+type Shim_ProcessesServer interface {
+	Send(*ProcessesResponse) error
+	ttrpc.StreamServer
+}
+
+type shimProcessesServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *shimProcessesServer) Send(m *ProcessesResponse) error {
 	return x.StreamServer.SendMsg(m)
 }
 
@@ -171,6 +185,17 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				StreamingClient: false,
 				StreamingServer: true,
 			},
+			"Processes": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					m := new(ProcessesRequest)
+					if err := stream.RecvMsg(m); err != nil {
+						return nil, err
+					}
+					return nil, svc.Processes(ctx, m, &shimProcessesServer{stream})
+				},
+				StreamingClient: false,
+				StreamingServer: true,
+			},
 		},
 	})
 }
@@ -187,6 +212,7 @@ type ShimClient interface {
 	WriteArchive(context.Context) (Shim_WriteArchiveClient, error)
 	ReadRoot(context.Context, *ReadRootRequest) (Shim_ReadRootClient, error)
 	Changes(context.Context, *ChangesRequest) (Shim_ChangesClient, error)
+	Processes(context.Context, *ProcessesRequest) (Shim_ProcessesClient, error)
 }
 
 type shimClient struct {
@@ -373,6 +399,35 @@ type shimChangesClient struct {
 
 func (x *shimChangesClient) Recv() (*ChangesResponse, error) {
 	m := new(ChangesResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *shimClient) Processes(ctx context.Context, req *ProcessesRequest) (Shim_ProcessesClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: false,
+		StreamingServer: true,
+	}, "byre.shim.v1.Shim", "Processes", req)
+	if err != nil {
+		return nil, err
+	}
+	x := &shimProcessesClient{stream}
+	return x, nil
+}
+
+type Shim_ProcessesClient interface {
+	Recv() (*ProcessesResponse, error)
+	ttrpc.ClientStream
+}
+
+type shimProcessesClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *shimProcessesClient) Recv() (*ProcessesResponse, error) {
+	m := new(ProcessesResponse)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}

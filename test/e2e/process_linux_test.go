@@ -121,6 +121,28 @@ func killVM(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no machine of container %s found", id)
 }
 
+// powerCut ends with SIGKILL everything that runs for the script's state
+// directory: daemon, shims, machines and switches.
+func powerCut(ts *testscript.TestScript, neg bool, _ []string) {
+	home := ts.Getenv("BYRE_HOME")
+	pid, err := daemonPID(home)
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	for range 100 {
+		all := processesOf(home)
+		if len(all) == 0 {
+			return
+		}
+		for _, p := range all {
+			if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				ts.Fatalf("kill %s: %v", p.cmd, err)
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	ts.Fatalf("processes of %s are still there", home)
+}
+
 // leftovers describes processes, sockets and loop devices that have to do with
 // a directory; switches may take a moment to see that they are idle.
 func leftovers(dir string) string {

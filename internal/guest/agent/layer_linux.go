@@ -141,3 +141,11 @@ func (s *session) FillVolume(_ context.Context, r *guestapi.FillRequest) (*guest
 	}
 	return &guestapi.FillResponse{Filled: filled}, nil
 }
+
+// Processes lists the processes of a container.
+func (s *session) Processes(_ context.Context, r *guestapi.ProcessesRequest, out guestapi.Guest_ProcessesServer) error {
+	if err := s.allowed("Processes"); err != nil { // streams pass no interceptor
+		return toStatus(err)
+	}
+	return toStatus(s.tasks.Processes(r.ContainerId, out.Send))
+}
