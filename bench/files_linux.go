@@ -53,7 +53,7 @@ func benchFiles(ctx context.Context, l *lab) (err error) {
 // called. The first place is ext4 where it is measured, the last is QEMU's.
 var fileWork = []fileJob{
 	{"stat", 5, cached, []string{"stat", "`stat` of 10,000 warm files"}},
-	{"git", 3, cached, []string{"git", "`git status`, 5,000 files, not the first"}},
+	{"git", 7, cached, []string{"git", "`git status`, 5,000 files, not the first"}},
 	{"reread", 5, cached, []string{"reread", "read of 64 MiB, warm"}},
 	{"small", 3, cached, []string{"create", "create 1,000 files of 10 bytes", "delete", "delete them"}},
 	{"stream", 3, uncached, []string{"write", "write 256 MiB, `cache=none`", "read", "read them, `cache=none`"}},

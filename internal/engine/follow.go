@@ -49,8 +49,10 @@ func (e *Engine) awaitExit(c *Container) (task.Exit, error) {
 		switch {
 		case statusErr == nil && st.Exit != nil:
 			return e.outcome(c, *st.Exit)
-		case errdefs.IsNotFound(statusErr), attempt == 5:
-			return lost, fmt.Errorf("the container's machine is gone: %w", errors.Join(err, statusErr))
+		case errdefs.IsNotFound(statusErr):
+			return lost, fmt.Errorf("the container's shim ended, and its machine with it: %w", err)
+		case attempt == 5:
+			return lost, fmt.Errorf("the container's machine does not answer: %w; before that: %w", statusErr, err)
 		}
 		select {
 		case <-e.ctx.Done():

@@ -48,7 +48,8 @@ func TestAKilledServerLosesNothingThatWasSynced(t *testing.T) {
 			t.Fatal(err)
 		}
 		only := run%2 == 1
-		done := killVictim(t, dir, only)
+		// One in each part of the script.
+		done := killVictim(t, dir, only, run*victimSteps/runs+rand.IntN(victimSteps/runs-10))
 		m := p9test.Client(export(t, victimConfig(dir, only)), 0)
 		for i := range done {
 			if err := checkStep(m, i); err != nil {
@@ -62,9 +63,9 @@ func TestAKilledServerLosesNothingThatWasSynced(t *testing.T) {
 	}
 }
 
-// killVictim runs the server, kills it at any moment and tells how many steps
-// it said to be done.
-func killVictim(t *testing.T, dir string, only bool) int {
+// killVictim runs the server, kills it at any moment after a step and tells how
+// many it said to be done.
+func killVictim(t *testing.T, dir string, only bool, at int) int {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestAKilledServerLosesNothingThatWasSynced$")
 	cmd.Env = append(os.Environ(), victimDir+"="+dir)
@@ -80,18 +81,18 @@ func killVictim(t *testing.T, dir string, only bool) int {
 	}
 	defer cmd.Wait()
 	in := bufio.NewScanner(out)
-	last, at := 0, 1+rand.IntN(victimSteps/4)
+	last := 0
 	for in.Scan() {
 		if n, ok := strings.CutPrefix(in.Text(), "done "); ok {
 			fmt.Sscan(n, &last)
 			last++
 		}
-		if last == at {
+		if last == at+1 {
 			// Anywhere in the steps that follow.
 			time.AfterFunc(time.Duration(rand.IntN(3000))*time.Microsecond, func() { cmd.Process.Kill() })
 		}
 	}
-	if last < at {
+	if last <= at {
 		t.Fatalf("the server ended by itself after %d steps", last)
 	}
 	return last

@@ -38,7 +38,7 @@ func TestPassthroughKeepsTheContract(t *testing.T) {
 
 func TestMappedKeepsTheContract(t *testing.T) {
 	root := export(t, hostfs.Config{Path: t.TempDir(), Mapped: true, Sidecar: t.TempDir() + "/side"})
-	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{Slow: true})
+	p9test.Run(t, p9test.Client(root, 0), p9test.Traits{})
 }
 
 func TestMappedBySidecarAloneKeepsTheContract(t *testing.T) {

@@ -158,6 +158,7 @@ func TestScripts(t *testing.T) {
 			"killdaemon": killDaemon,
 			"stopdaemon": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(stopDaemon(ts.Getenv("BYRE_HOME"))) },
 			"killvm":     killVM,
+			"killshim":   killShim,
 			"powercut":   powerCut,
 			"noleft":     noLeft,
 			"within":     within,

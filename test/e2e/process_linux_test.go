@@ -109,16 +109,26 @@ func killDaemon(ts *testscript.TestScript, neg bool, _ []string) {
 
 // killVM ends the machine of the container named with SIGKILL.
 func killVM(ts *testscript.TestScript, neg bool, args []string) {
+	killOf(ts, args, "qemu-system")
+}
+
+// killShim ends a container's shim with SIGKILL.
+func killShim(ts *testscript.TestScript, neg bool, args []string) {
+	killOf(ts, args, "containerd-shim")
+}
+
+// killOf ends with SIGKILL the process of a container that runs a program.
+func killOf(ts *testscript.TestScript, args []string, program string) {
 	id, err := output(ts.Getenv("BYRE_HOME"), "inspect", "-f", "{{.Id}}", args[0])
 	ts.Check(err)
 	id = strings.TrimSpace(id)
 	for _, p := range processesOf(id) {
-		if strings.Contains(p.cmd, "qemu-system") {
+		if strings.Contains(p.cmd, program) {
 			ts.Check(syscall.Kill(p.pid, syscall.SIGKILL))
 			return
 		}
 	}
-	ts.Fatalf("no machine of container %s found", id)
+	ts.Fatalf("no %s of container %s found", program, id)
 }
 
 // powerCut ends with SIGKILL everything that runs for the script's state
