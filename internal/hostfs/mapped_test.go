@@ -29,6 +29,11 @@ func TestMappedKeepsTheContractWithoutRoot(t *testing.T) {
 	if dir := os.Getenv(unprivilegedDir); dir != "" {
 		root := export(t, hostfs.Config{Path: dir, Mapped: true, Sidecar: filepath.Join(dir, "..", "side")})
 		p9test.Run(t, p9test.Client(root, 0), p9test.Traits{Slow: true})
+		followed := filepath.Join(dir, "followed")
+		if err := os.Mkdir(followed, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		followHost(t, hostfs.Config{Path: followed, Mapped: true, Sidecar: filepath.Join(dir, "..", "side2")}).keeps(t, p9test.Traits{Slow: true})
 		return
 	}
 	testenv.NeedRoot(t, "become an ordinary user")

@@ -129,8 +129,18 @@ func (t *Tree) renamed(src, dst *entry, ok bool) {
 		return
 	}
 	st, there := t.now(dst)
+	same := false
+	if there && st.linked {
+		left, still := t.now(src)
+		same = still && left.id == st.id
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if same { // two names of one file, which rename(2) leaves as they are
+		t.endLocked(src)
+		t.endLocked(dst)
+		return
+	}
 	moved := t.moveLocked(src, dst)
 	if there {
 		// A rename changes no contents: what the host did to them is still to

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/replay"
 	"byre.dev/byre/internal/watch"
 )
@@ -111,5 +112,23 @@ func TestAChangeThatNobodyTellsOfIsFoundByOpening(t *testing.T) {
 	}
 	if !s.cached(linux.ORdonly, "f") {
 		t.Error("what the guest was told is not cached")
+	}
+}
+
+func TestARenameBetweenNamesOfOneFileMovesNothing(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	root, call := s.guest.Num(), s.guest.Client().Call
+	f, err := s.guest.Walk()
+	s.ok(err)
+	s.ok(f.Create("a", linux.ORdwr|linux.OCreate, 0o644, 0))
+	s.ok(call(&p9.Tlink{DirFID: root, FID: f.Num(), Name: "b"}, &p9.Rlink{}))
+	s.ok(f.Clunk())
+	s.ok(call(&p9.Trenameat{OldDirFID: root, OldName: "a", NewDirFID: root, NewName: "b"}, &p9.Rrenameat{}))
+	s.ok(errOf(s.guest.Walk("a")))
+	// The host is slow to tell.
+	s.note("", "a", watch.Create|watch.Modify|watch.Close)
+	s.note("", "b", watch.Create|watch.Attrib)
+	if got := s.all(); len(got) != 0 {
+		t.Errorf("nothing moved, and the guest is told %v", got)
 	}
 }
