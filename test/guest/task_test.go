@@ -5,8 +5,10 @@
 package guest_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +60,7 @@ func TestContainers(t *testing.T) {
 		{"archives go in and out and stay in the root", archives},
 		{"changes are listed and packed as a layer", changesAndLayers},
 		{"zombies of a container are reaped", orphans},
+		{"processes are told in the kernel's words", processes},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, m) })
 	}
@@ -343,6 +346,50 @@ func limits(t *testing.T, m *guesttest.Machine) {
 	p.Kill(9, false)
 	p.Wait()
 	p.Delete()
+}
+
+func processes(t *testing.T, m *guesttest.Machine) {
+	p := m.Run("crew", guesttest.Spec("sh", "-c", "sleep 1001 & echo ready; exec sleep 1002"))
+	list := func() (commands []string) {
+		stream, err := m.Guest.Processes(m.Context(), &guestapi.ProcessesRequest{ContainerId: "crew"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				slices.Sort(commands)
+				return commands
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(string(r.Stat), fmt.Sprintf("%d (", r.Pid)) || !strings.Contains(string(r.Status), "Uid:") || r.UptimeMs == 0 || r.MemoryBytes == 0 {
+				t.Errorf("process %v", r)
+			}
+			commands = append(commands, strings.ReplaceAll(string(r.Cmdline), "\x00", " "))
+		}
+	}
+	want := []string{"sleep 1001 ", "sleep 1002 "}
+	for range 200 {
+		if slices.Equal(list(), want) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := list(); !slices.Equal(got, want) {
+		t.Errorf("processes %q, want %q: those of this container alone", got, want)
+	}
+	p.Kill(9, true)
+	p.Wait()
+	p.Delete()
+	stream, err := m.Guest.Processes(m.Context(), &guestapi.ProcessesRequest{ContainerId: "crew"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err = errgrpc.ToNative(err); !errdefs.IsNotFound(err) {
+		t.Errorf("of a container that is gone: error %v", err)
+	}
 }
 
 func metrics(t *testing.T, m *guesttest.Machine, id string) *stats.Metrics {
