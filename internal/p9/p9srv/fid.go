@@ -128,11 +128,8 @@ func (t *fidTable) at(num uint32) *fid {
 func (t *fidTable) add(f *fid) linux.Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case f.num == p9.NoFID || t.at(f.num) != nil:
-		return linux.EINVAL
-	case t.n >= t.max:
-		return linux.EMFILE
+	if e := t.roomLocked(f.num); e != 0 {
+		return e
 	}
 	t.n++
 	if !t.growFor(f.num) {
@@ -143,6 +140,24 @@ func (t *fidTable) add(f *fid) linux.Errno {
 		return 0
 	}
 	t.dense[f.num] = f
+	return 0
+}
+
+// room says whether add would enter a fid under num: to be asked before
+// something is done that cannot be undone.
+func (t *fidTable) room(num uint32) linux.Errno {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.roomLocked(num)
+}
+
+func (t *fidTable) roomLocked(num uint32) linux.Errno {
+	switch {
+	case num == p9.NoFID || t.at(num) != nil:
+		return linux.EINVAL
+	case t.n >= t.max:
+		return linux.EMFILE
+	}
 	return 0
 }
 

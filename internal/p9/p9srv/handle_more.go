@@ -53,6 +53,9 @@ func (c *conn) openat(m *p9.Topenat) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	defer f.put()
+	if e := c.fids.room(m.NewFID); e != 0 {
+		return nil, e
+	}
 	node := at.Clone()
 	file, e := openNode(node, m.Flags)
 	if e != 0 {
@@ -70,6 +73,9 @@ func (c *conn) opendir(m *p9.Topendir) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	defer f.put()
+	if e := c.fids.room(m.NewFID); e != 0 {
+		return nil, e
+	}
 	node := dir.Clone()
 	file, e := openNode(node, m.Flags|linux.ODirectory)
 	if e != 0 {
@@ -91,6 +97,9 @@ func (c *conn) createat(m *p9.Tcreateat) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	defer f.put()
+	if e := c.fids.room(m.NewFID); e != 0 {
+		return nil, e
+	}
 	node, file, e := dir.Create(m.Name, m.Flags, m.Mode.Perm(), Owner{f.uid, m.GID})
 	if e != 0 {
 		return nil, e
@@ -109,6 +118,9 @@ func (c *conn) tmpfile(m *p9.Ttmpfile) (p9.Message, linux.Errno) {
 		return nil, e
 	}
 	defer f.put()
+	if e := c.fids.room(m.NewFID); e != 0 {
+		return nil, e
+	}
 	switch {
 	case dir.QID().Type&p9.QTDir == 0:
 		return nil, linux.ENOTDIR
