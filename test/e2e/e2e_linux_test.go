@@ -159,6 +159,8 @@ func TestScripts(t *testing.T) {
 			"stopdaemon": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(stopDaemon(ts.Getenv("BYRE_HOME"))) },
 			"killvm":     killVM,
 			"killshim":   killShim,
+			"pauseshim":  pauseShim,
+			"resumeshim": resumeShim,
 			"powercut":   powerCut,
 			"noleft":     noLeft,
 			"within":     within,

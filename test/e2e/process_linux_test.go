@@ -109,22 +109,31 @@ func killDaemon(ts *testscript.TestScript, neg bool, _ []string) {
 
 // killVM ends the machine of the container named with SIGKILL.
 func killVM(ts *testscript.TestScript, neg bool, args []string) {
-	killOf(ts, args, "qemu-system")
+	signalOf(ts, args, "qemu-system", syscall.SIGKILL)
 }
 
 // killShim ends a container's shim with SIGKILL.
 func killShim(ts *testscript.TestScript, neg bool, args []string) {
-	killOf(ts, args, "containerd-shim")
+	signalOf(ts, args, "containerd-shim", syscall.SIGKILL)
 }
 
-// killOf ends with SIGKILL the process of a container that runs a program.
-func killOf(ts *testscript.TestScript, args []string, program string) {
+// pauseShim has a container's shim do nothing until resumeShim.
+func pauseShim(ts *testscript.TestScript, neg bool, args []string) {
+	signalOf(ts, args, "containerd-shim", syscall.SIGSTOP)
+}
+
+func resumeShim(ts *testscript.TestScript, neg bool, args []string) {
+	signalOf(ts, args, "containerd-shim", syscall.SIGCONT)
+}
+
+// signalOf sends a signal to the process of a container that runs a program.
+func signalOf(ts *testscript.TestScript, args []string, program string, sig syscall.Signal) {
 	id, err := output(ts.Getenv("BYRE_HOME"), "inspect", "-f", "{{.Id}}", args[0])
 	ts.Check(err)
 	id = strings.TrimSpace(id)
 	for _, p := range processesOf(id) {
 		if strings.Contains(p.cmd, program) {
-			ts.Check(syscall.Kill(p.pid, syscall.SIGKILL))
+			ts.Check(syscall.Kill(p.pid, sig))
 			return
 		}
 	}
