@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -125,12 +126,16 @@ func (c cgroup) io() []*stats.IOEntry {
 	return all
 }
 
-// networkStats reads the counters of the machine's links, which are the
-// container's: it uses the machine's network namespace.
+// networkStats reads the counters of the machine's links that are up, which are
+// the container's: it uses the machine's network namespace. Cards that no network
+// uses are down.
 func networkStats(dir string) []*stats.NetworkStat {
 	links, _ := filepath.Glob(filepath.Join(dir, "eth*"))
 	var all []*stats.NetworkStat
 	for _, l := range links {
+		if !isUp(l) {
+			continue
+		}
 		n := cgroup(filepath.Join(l, "statistics")) // files with one number each, as in a cgroup
 		all = append(all, &stats.NetworkStat{
 			Name:    filepath.Base(l),
@@ -141,4 +146,14 @@ func networkStats(dir string) []*stats.NetworkStat {
 		})
 	}
 	return all
+}
+
+// isUp reads the flags of a link, such as 0x1003.
+func isUp(link string) bool {
+	b, err := os.ReadFile(filepath.Join(link, "flags"))
+	if err != nil {
+		return false
+	}
+	flags, err := strconv.ParseUint(strings.TrimSpace(string(b)), 0, 32)
+	return err == nil && flags&unix.IFF_UP != 0
 }
