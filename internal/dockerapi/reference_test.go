@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -226,6 +227,33 @@ func TestParametersThatCannotBeHonoredAreRefusedByName(t *testing.T) {
 		err = request.CheckQuery(rules[tc.op], query)
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), "byre does not support "+tc.want+": ")) {
 			t.Errorf("%s?%s: error %v, want a refusal that names %q", tc.op, tc.query, err, tc.want)
+		}
+	}
+}
+
+// A parameter that the table calls honored is read somewhere: its name stands in
+// the code, the table's own file excepted.
+func TestHonoredParametersAreRead(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	for _, name := range files {
+		if name == "parameters.go" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code.Write(text)
+	}
+	for op, rules := range parameters() {
+		for _, r := range rules {
+			if r.Verdict == request.Honored && !strings.Contains(code.String(), strconv.Quote(r.Field)) {
+				t.Errorf("%s: parameter %s is honored, and nobody reads it", op, r.Field)
+			}
 		}
 	}
 }
