@@ -284,7 +284,7 @@ type control struct {
 
 // serveControl serves the control protocol on path until close.
 func serveControl(s *Switch, path string, stop func()) (*control, error) {
-	l, err := listenUnix(path)
+	l, err := listenUnix("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("network %s: %w", s.cfg.Name, err)
 	}

@@ -31,6 +31,9 @@ func (s *Switch) SetConnLimit(n int) { s.connLimit = n }
 // GatewayMAC is the gateway's address.
 func (s *Switch) GatewayMAC() [6]byte { return s.gateway.mac }
 
+// PortNetwork is what an endpoint's socket is dialed by.
+func PortNetwork() string { return portNetwork() }
+
 // MaxFrame is the longest frame that the framing allows.
 const MaxFrame = maxFrame
 

@@ -112,7 +112,7 @@ func boot(t testing.TB, s *usernet.Switch, spec usernet.Endpoint) *guest {
 // plug attaches a guest to an endpoint's socket.
 func plug(t testing.TB, ep usernet.Endpoint) *guest {
 	t.Helper()
-	conn, err := net.Dial("unix", ep.Socket)
+	conn, err := net.Dial(usernet.PortNetwork(), ep.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func (g *guest) sendFrame(frame []byte) error {
 }
 
 func (g *guest) receive(link *channel.Endpoint) {
-	r := bufio.NewReader(g.conn)
+	r := bufio.NewReaderSize(g.conn, 128<<10)
 	var size [4]byte
 	for {
 		if _, err := io.ReadFull(r, size[:]); err != nil {

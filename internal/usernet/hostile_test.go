@@ -266,7 +266,7 @@ func TestGuestThatDoesNotReadDelaysNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nic, err := net.Dial("unix", stuck.Socket)
+	nic, err := net.Dial(usernet.PortNetwork(), stuck.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}

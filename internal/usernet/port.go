@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,9 +61,29 @@ func (s *Switch) Attach(id string, conn net.Conn) error {
 	return ep.port.attach(conn)
 }
 
+// portNetwork is the network of an endpoint's socket. QEMU's hubs put a frame
+// before one of which it has written a part (net_hub_flush), and what follows is
+// garbage, or the end of the machine; on a socket of packets it writes all of a
+// frame or nothing. Only Linux has them.
+func portNetwork() string {
+	if runtime.GOOS == "linux" {
+		return "unixpacket"
+	}
+	return "unix"
+}
+
+// widen lets some frames wait in a socket: what a socket of packets holds has
+// to shrink to a quarter before it takes more.
+func widen(conn net.Conn) {
+	if c, ok := conn.(*net.UnixConn); ok {
+		// It is a wish, and the host's bound on it is no error.
+		_ = c.SetWriteBuffer(1 << 20)
+	}
+}
+
 // listen takes the NIC's connections on a Unix socket.
 func (p *port) listen(path string) error {
-	l, err := listenUnix(path)
+	l, err := listenUnix(portNetwork(), path)
 	if err != nil {
 		return err
 	}
@@ -92,6 +113,7 @@ func (p *port) attach(conn net.Conn) error {
 	if p.closed {
 		return errors.Join(net.ErrClosed, conn.Close())
 	}
+	widen(conn)
 	n := &nic{conn: conn, queue: newFrameQueue()}
 	if old := p.nic.Swap(n); old != nil {
 		// Its goroutines see the end and leave.
@@ -131,7 +153,8 @@ func (p *port) send(frame []byte) bool {
 }
 
 // read takes frames from the NIC and forwards them. It returns when the
-// connection ends or breaks the framing.
+// connection ends or breaks the framing. On a socket of packets each read must
+// have room for the largest, as one with nothing buffered has.
 func (p *port) read(conn net.Conn) error {
 	r := bufio.NewReaderSize(conn, 128<<10)
 	buf := make([]byte, prefixSize+maxFrame)

@@ -232,7 +232,7 @@ func attach(t *testing.T, c *usernet.Client) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nic, err := net.Dial("unix", ep.Socket)
+	nic, err := net.Dial(usernet.PortNetwork(), ep.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}

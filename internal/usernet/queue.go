@@ -55,14 +55,33 @@ func (q *frameQueue) drain(conn net.Conn, done <-chan struct{}) {
 		case <-q.wake:
 		}
 		batch := q.take(spare)
-		// WriteTo consumes its receiver, hence the copy of the slice header.
-		rest := batch
-		if _, err := rest.WriteTo(conn); err != nil {
-			return
+		for rest := batch; len(rest) > 0; {
+			n := fitting(rest)
+			// WriteTo consumes its receiver, hence the copy of the slice header.
+			part := rest[:n]
+			if _, err := part.WriteTo(conn); err != nil {
+				return
+			}
+			rest = rest[n:]
 		}
 		clear(batch)
 		spare = batch[:0]
 	}
+}
+
+// maxWrite bounds what is written at once, which on a socket of packets is a
+// packet: QEMU reads this much (NET_BUFSIZE) and would lose the rest.
+const maxWrite = 65536 + 4096
+
+// fitting says how many of the frames go into one write: at least one.
+func fitting(frames net.Buffers) int {
+	size := 0
+	for n, f := range frames {
+		if size += len(f); size > maxWrite && n > 0 {
+			return n
+		}
+	}
+	return len(frames)
 }
 
 // take returns all queued frames and leaves spare in their place.

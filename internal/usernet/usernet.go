@@ -266,12 +266,12 @@ func privateDir(dir string) error {
 // listenUnix listens on a socket path, in place of what a process that was
 // killed left there. To close the listener leaves the path, which may be
 // another process's by then.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(network, path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	// ListenUnix takes no context and does not block.
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
 	if err != nil {
 		return nil, err
 	}

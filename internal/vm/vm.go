@@ -45,7 +45,9 @@ type Config struct {
 // NIC is where a network card of a machine is attached.
 type NIC struct {
 	// Socket is the Unix socket of a switch port. Frames are Ethernet, each
-	// behind its length as four bytes, big-endian (QEMU's stream framing).
+	// behind its length as four bytes, big-endian (QEMU's stream framing). It
+	// is a stream or, on Linux, better a socket of packets ("unixpacket"), each
+	// of at most 68 KiB.
 	Socket string
 }
 

@@ -31,12 +31,19 @@ func socketPair(name string) (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// dialSwitch connects to a switch's endpoint; the connection is QEMU's.
+// dialSwitch connects to a switch's endpoint; the connection is QEMU's. A switch
+// that has sockets of packets is asked for one: there QEMU writes no part of a
+// frame, which its hub would put another frame behind.
 func dialSwitch(path string) (*os.File, error) {
-	conn, err := net.Dial("unix", path)
+	conn, err := net.Dial("unixpacket", path)
+	if errors.Is(err, unix.EPROTOTYPE) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		conn, err = net.Dial("unix", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to switch: %w", err)
 	}
+	// Some frames may wait in it; the host's bound on the wish is no error.
+	_ = conn.(*net.UnixConn).SetWriteBuffer(1 << 20)
 	f, err := conn.(*net.UnixConn).File()
 	if err := errors.Join(err, conn.Close()); err != nil {
 		return nil, fmt.Errorf("connect to switch: %w", err)

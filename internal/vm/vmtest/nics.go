@@ -3,14 +3,17 @@
 package vmtest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -25,6 +28,16 @@ import (
 type wire struct {
 	listener net.Listener
 	conn     net.Conn
+	// in reads conn with room for the largest packet of it.
+	in *bufio.Reader
+}
+
+// switchNetwork is what a switch listens on (vm.NIC).
+func switchNetwork() string {
+	if runtime.GOOS == "linux" {
+		return "unixpacket"
+	}
+	return "unix"
 }
 
 // newWire listens for one card.
@@ -34,7 +47,7 @@ func newWire(t testing.TB) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("unix", filepath.Join(dir, "port"))
+	l, err := net.Listen(switchNetwork(), filepath.Join(dir, "port"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +75,7 @@ func (m *machine) attachNIC(t testing.TB, w *wire) net.HardwareAddr {
 	if w.conn, err = w.listener.Accept(); err != nil {
 		t.Fatal(err)
 	}
+	w.in = bufio.NewReaderSize(w.conn, 128<<10)
 	return at
 }
 
@@ -119,12 +133,8 @@ func arpRequest(address netip.Addr) []byte {
 // reply reads frames until one is a card's ARP reply for address.
 func (w *wire) reply(address netip.Addr, mac net.HardwareAddr) bool {
 	for {
-		var size [4]byte
-		if _, err := io.ReadFull(w.conn, size[:]); err != nil {
-			return false
-		}
-		frame := make([]byte, min(binary.BigEndian.Uint32(size[:]), 1<<17))
-		if _, err := io.ReadFull(w.conn, frame); err != nil {
+		frame, err := w.frame()
+		if err != nil {
 			return false
 		}
 		if len(frame) >= 42 && bytes.Equal(frame[12:22], []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 2}) &&
@@ -132,6 +142,21 @@ func (w *wire) reply(address netip.Addr, mac net.HardwareAddr) bool {
 			return true
 		}
 	}
+}
+
+// frame reads a frame.
+func (w *wire) frame() ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(w.in, size[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > 1<<16 {
+		return nil, fmt.Errorf("a frame of %d bytes", n)
+	}
+	frame := make([]byte, n)
+	_, err := io.ReadFull(w.in, frame)
+	return frame, err
 }
 
 func (w *wire) expect(t testing.TB, address netip.Addr, n byte) {

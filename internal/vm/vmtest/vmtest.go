@@ -63,6 +63,7 @@ func Run(t *testing.T, cfg Config) {
 		{"PortsRunOut", s.manyPorts},
 		{"CardsAreAttachedAndDetached", s.nics},
 		{"CardsRunOut", s.manyNICs},
+		{"ASlowSwitchGetsWholeFrames", s.slowSwitch},
 		{"ADeadSwitchTakesNoCardWithIt", s.deadSwitch},
 		{"MemoryGrowsAndShrinks", s.memory},
 		{"FreedMemoryGoesBackToTheHost", s.memoryBack},
