@@ -79,7 +79,22 @@ func (w fileJob) measure(ctx context.Context, l *lab, container string, peer boo
 	if !peer {
 		places = places[:len(places)-1]
 	}
-	args := append([]string{"exec", container, "/tools/load", w.name, fmt.Sprint(w.rounds)}, places...)
+	took, err := load(ctx, l, container, w.name, w.rounds, places)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	for i := 0; i < len(w.steps); i += 2 {
+		own, bind, peer := took[w.steps[i]+" own"], took[w.steps[i]+" bind"], took[w.steps[i]+" peer"]
+		rows = append(rows, []string{w.steps[i+1], milliseconds(own), milliseconds(bind), of(bind, own), milliseconds(peer), of(bind, peer)})
+	}
+	return rows, nil
+}
+
+// load runs a work of bench/load in a container and returns the nanoseconds of
+// each "STEP NAME".
+func load(ctx context.Context, l *lab, container, work string, rounds int, places []string) (map[string]float64, error) {
+	args := append([]string{"exec", container, "/tools/load", work, fmt.Sprint(rounds)}, places...)
 	out, err := l.byre(ctx, args...)
 	if err != nil {
 		return nil, err
@@ -93,12 +108,7 @@ func (w fileJob) measure(ctx context.Context, l *lab, container string, peer boo
 		}
 		took[step+" "+place] = ns
 	}
-	var rows [][]string
-	for i := 0; i < len(w.steps); i += 2 {
-		own, bind, peer := took[w.steps[i]+" own"], took[w.steps[i]+" bind"], took[w.steps[i]+" peer"]
-		rows = append(rows, []string{w.steps[i+1], milliseconds(own), milliseconds(bind), of(bind, own), milliseconds(peer), of(bind, peer)})
-	}
-	return rows, nil
+	return took, nil
 }
 
 // milliseconds and of are empty for what was not measured.
@@ -182,10 +192,15 @@ func (t trees) make(ctx context.Context) error {
 	if out, err := pack.CombinedOutput(); err != nil {
 		return fmt.Errorf("pack the tree: %w: %s", err, out)
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(t.path("tools"), "load"), "./bench/load")
+	return errors.Join(buildLoad(ctx, t.path("tools")), t.makeQEMU())
+}
+
+// buildLoad makes the program of a guest's work in a directory.
+func buildLoad(ctx context.Context, dir string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(dir, "load"), "./bench/load")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the load: %w: %s", err, out)
 	}
-	return t.makeQEMU()
+	return nil
 }

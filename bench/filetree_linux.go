@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // Sizes of what is worked on; bench/load knows the first.
@@ -63,21 +64,26 @@ func makeRepository(ctx context.Context, dir string) error {
 	return nil
 }
 
-// makeQEMU makes a program that the shim starts in QEMU's place: the same with
-// two devices of virtio-9p where a machine is asked for.
+// makeQEMU makes a program that starts QEMU with two devices of virtio-9p.
 func (t trees) makeQEMU() error {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		return err
-	}
 	model := "passthrough"
 	if os.Geteuid() != 0 {
 		model = "mapped-xattr"
 	}
-	script := "#!/bin/sh\ncase \" $* \" in *virtio-serial*) set -- \"$@\""
+	devices := ""
 	for _, tag := range []string{"peer", "peernone"} {
-		script += fmt.Sprintf(" -fsdev local,id=%[1]s,path='%[2]s',security_model=%[3]s -device virtio-9p-pci,fsdev=%[1]s,mount_tag=%[1]s", tag, t.path(tag), model)
+		devices += fmt.Sprintf(" -fsdev local,id=%[1]s,path='%[2]s',security_model=%[3]s -device virtio-9p-pci,fsdev=%[1]s,mount_tag=%[1]s", tag, t.path(tag), model)
 	}
-	script += fmt.Sprintf(" ;; esac\nexec %s \"$@\"\n", qemu)
-	return os.WriteFile(t.qemu(), []byte(script), 0o755)
+	return makeQEMU(t.qemu(), devices)
+}
+
+// makeQEMU makes a program that the shim starts in QEMU's place: the same with
+// further devices where a machine is asked for, run by a command if there is one.
+func makeQEMU(name, devices string, by ...string) error {
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("#!/bin/sh\ncase \" $* \" in *virtio-serial*) set -- \"$@\"%s ;; esac\nexec %s \"$@\"\n", devices, strings.Join(append(by, qemu), " "))
+	return os.WriteFile(name, []byte(script), 0o755)
 }

@@ -36,6 +36,7 @@ var sections = []section{
 	{"logs", true, benchLogs},
 	{"layers", false, benchLayers},
 	{"files", false, benchFiles}, // its daemon is its own
+	{"network", false, benchNetwork},
 	{"server", false, benchServer},
 	{"fids", false, benchWalk},
 }

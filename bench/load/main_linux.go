@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command load is the work of bench's table of files. It runs in a guest, does
-// one kind of work in each directory in turn, some times over, and prints the
-// median of each step in nanoseconds: "STEP NAME NS". It uses system calls of
-// its own and no other process, so that what is measured is the file system.
+// Command load is the work of bench's tables of files and of the network. It
+// runs in a guest, does one kind of work in each directory, or with each
+// address, in turn, some times over, and prints the median of each step in
+// nanoseconds: "STEP NAME NS". It uses system calls of its own and no other
+// process, so that what is measured is the file system or the network.
 //
-// usage: load WORK ROUNDS NAME=DIR...
+// usage: load WORK ROUNDS NAME=PLACE...
 //
 //	load mount NAME=DIR OPTIONS
 package main
@@ -33,7 +34,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 3 {
-		return fmt.Errorf("usage: load WORK ROUNDS NAME=DIR")
+		return fmt.Errorf("usage: load WORK ROUNDS NAME=PLACE")
 	}
 	if args[0] == "mount" {
 		name, dir, _ := strings.Cut(args[1], "=")
@@ -70,8 +71,8 @@ func repeat(w work, rounds int, places []string) error {
 	took := map[string][]time.Duration{}
 	for round := range rounds + w.warmUp {
 		for _, place := range places {
-			name, dir, _ := strings.Cut(place, "=")
-			steps, err := w.do(dir)
+			name, where, _ := strings.Cut(place, "=")
+			steps, err := w.do(where)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}

@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// work is done in a directory and returns how long each of its steps took.
+// work is done in a directory, or with an address, and returns how long each of its steps took.
 // What it did before it is measured warmUp times.
 type work struct {
 	steps  []string
 	warmUp int
-	do     func(dir string) ([]time.Duration, error)
+	do     func(place string) ([]time.Duration, error)
 }
 
 var works = map[string]work{
@@ -25,6 +25,7 @@ var works = map[string]work{
 	"git":    {[]string{"git"}, 1, gitStatus},
 	"reread": {[]string{"reread"}, 1, reread},
 	"small":  {[]string{"create", "delete"}, 1, small},
+	"net":    {[]string{"send", "receive"}, 1, network},
 	"stream": {[]string{"write", "read"}, 0, stream},
 }
 
