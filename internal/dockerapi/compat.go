@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/storage"
 )
 
 // translate brings a request to create a container from an older API to the
@@ -32,8 +32,20 @@ func translate(r *call, req *container.CreateRequest, raw []byte) error {
 	if n := req.NetworkingConfig; r.before("1.44") && n != nil && len(n.EndpointsConfig) > 1 {
 		return badRequest("Container cannot be created with multiple network endpoints: %s", strings.Join(slices.Sorted(maps.Keys(n.EndpointsConfig)), ", "))
 	}
+	if n := req.NetworkingConfig; r.before("1.48") && n != nil {
+		for _, ep := range n.EndpointsConfig {
+			if ep != nil {
+				ep.GwPriority = 0
+			}
+		}
+	}
 	if r.before("1.56") {
 		req.HostConfig.Umask = nil
+	}
+	for i := range req.HostConfig.Mounts {
+		if err := translateMount(r, &req.HostConfig.Mounts[i]); err != nil {
+			return err
+		}
 	}
 	for port, bindings := range req.HostConfig.PortBindings {
 		if len(bindings) == 0 {
@@ -43,11 +55,57 @@ func translate(r *call, req *container.CreateRequest, raw []byte) error {
 	return translateMAC(r, req, raw)
 }
 
-// translateMAC moves the MAC address of a container to its endpoint.
+// translateMount drops what the client's API ignored of a mount and refuses
+// what it cannot have meant.
+func translateMount(r *call, m *mount.Mount) error {
+	if r.before("1.42") {
+		if m.Type != mount.TypeVolume {
+			m.VolumeOptions = nil
+		}
+		if m.Type != mount.TypeTmpfs {
+			m.TmpfsOptions = nil
+		}
+		if m.BindOptions != nil {
+			m.BindOptions.CreateMountpoint = false
+		}
+	} else {
+		for _, o := range []struct {
+			name  string
+			given bool
+			of    mount.Type
+		}{
+			{"VolumeOptions", m.VolumeOptions != nil, mount.TypeVolume}, {"BindOptions", m.BindOptions != nil, mount.TypeBind},
+			{"TmpfsOptions", m.TmpfsOptions != nil, mount.TypeTmpfs},
+		} {
+			if o.given && m.Type != o.of {
+				return badRequest("%s must not be specified on mount type %q", o.name, m.Type)
+			}
+		}
+	}
+	switch {
+	case r.before("1.44") && m.Type == mount.TypeBind && m.BindOptions != nil && m.BindOptions.ReadOnlyForceRecursive:
+		return badRequest("BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
+	case r.before("1.45") && m.VolumeOptions != nil && m.VolumeOptions.Subpath != "":
+		return badRequest("VolumeOptions.Subpath needs API v1.45 or newer")
+	case r.before("1.48") && m.Type == mount.TypeImage:
+		return badRequest(`Mount type "Image" needs API v1.48 or newer`)
+	}
+	return nil
+}
+
+// translateMAC moves the MAC address of a container to its endpoint. Before API
+// 1.44 an endpoint had none.
 func translateMAC(r *call, req *container.CreateRequest, raw []byte) error {
 	var legacy struct{ MacAddress network.HardwareAddr }
 	if err := json.Unmarshal(raw, &legacy); err != nil {
 		return badRequest("invalid MAC address: %v", err)
+	}
+	if n := req.NetworkingConfig; r.before("1.44") && n != nil {
+		for _, ep := range n.EndpointsConfig {
+			if ep != nil {
+				ep.MacAddress = nil
+			}
+		}
 	}
 	if len(legacy.MacAddress) == 0 {
 		return nil
@@ -68,49 +126,6 @@ func translateMAC(r *call, req *container.CreateRequest, raw []byte) error {
 		network.NetworkDefault: {MacAddress: legacy.MacAddress},
 	}
 	return nil
-}
-
-// legacySettings are the fields of NetworkSettings that API 1.52 dropped.
-type legacySettings struct {
-	Bridge                 string
-	HairpinMode            bool
-	LinkLocalIPv6Address   string
-	LinkLocalIPv6PrefixLen int
-	SecondaryIPAddresses   []string
-	SecondaryIPv6Addresses []string
-	EndpointID             string
-	Gateway                string
-	GlobalIPv6Address      string
-	GlobalIPv6PrefixLen    int
-	IPAddress              string
-	IPPrefixLen            int
-	IPv6Gateway            string
-	MacAddress             string
-	*container.NetworkSettings
-}
-
-// inspectFor puts the description of a container in the form of the client's
-// API.
-func inspectFor(r *call, resp *container.InspectResponse) any {
-	if r.before("1.48") {
-		resp.ImageManifestDescriptor = nil
-	}
-	if !r.before("1.52") {
-		return resp
-	}
-	resp.GraphDriver = &storage.DriverData{Name: resp.Driver, Data: map[string]string{}}
-	resp.Storage = nil
-	legacy := &legacySettings{NetworkSettings: resp.NetworkSettings}
-	for _, ep := range resp.NetworkSettings.Networks {
-		if ep.IPAddress.IsValid() {
-			legacy.EndpointID, legacy.IPAddress, legacy.IPPrefixLen = ep.EndpointID, ep.IPAddress.String(), ep.IPPrefixLen
-			legacy.Gateway, legacy.MacAddress = ep.Gateway.String(), ep.MacAddress.String()
-		}
-	}
-	return struct {
-		*container.InspectResponse
-		NetworkSettings *legacySettings
-	}{resp, legacy}
 }
 
 // prefixed puts text before an error and keeps its class.

@@ -81,7 +81,7 @@ func (a *api) containersInspect(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, inspectFor(r, resp))
+	return writeJSON(w, http.StatusOK, containerFor(r, resp))
 }
 
 func (a *api) containersStart(w http.ResponseWriter, r *call) error {

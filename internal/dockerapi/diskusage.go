@@ -7,7 +7,6 @@ import (
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
@@ -56,7 +55,10 @@ func (a *api) diskUsage(w http.ResponseWriter, r *call) error {
 		}
 	}
 	if r.before("1.52") {
-		return writeJSON(w, http.StatusOK, legacyUsage(du, what, withCache, cache))
+		if withCache && cache == nil {
+			cache = []build.CacheRecord{}
+		}
+		return writeJSON(w, http.StatusOK, legacyUsage(r, du, what, cache))
 	}
 	report := system.DiskUsage{}
 	if what.Images {
@@ -93,22 +95,16 @@ func sumsOnly(report system.DiskUsage) {
 	}
 }
 
-// oldUsage is the form before API 1.52; what was not asked for is null.
-type oldUsage struct {
-	LayersSize int64
-	Images     []image.Summary
-	Containers []container.Summary
-	Volumes    []volume.Volume
-	BuildCache []build.CacheRecord
-}
-
-func legacyUsage(du engine.DiskUsage, what engine.DiskUsageOptions, withCache bool, cache []build.CacheRecord) oldUsage {
-	old := oldUsage{LayersSize: du.ImageUsage.TotalSize, Images: du.ImageUsage.Items, Containers: du.Containers}
+func legacyUsage(r *call, du engine.DiskUsage, what engine.DiskUsageOptions, cache []build.CacheRecord) oldUsage {
+	old := oldUsage{LayersSize: du.ImageUsage.TotalSize, Containers: du.Containers, BuildCache: cache}
+	if what.Images {
+		old.Images = []any{}
+		for _, sum := range du.ImageUsage.Items {
+			old.Images = append(old.Images, withVirtualSize(r, sum))
+		}
+	}
 	if what.Volumes {
 		old.Volumes = volumesWithUsage(du.Volumes)
-	}
-	if withCache {
-		old.BuildCache = append([]build.CacheRecord{}, cache...)
 	}
 	return old
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/platforms"
 	dockerimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
-	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"byre.dev/byre/internal/engine/image"
@@ -41,11 +40,9 @@ func (a *api) imagesList(w http.ResponseWriter, r *call) error {
 			list[i].SharedSize = usage.Shared[list[i].ID]
 		}
 	}
+	shown := []any{}
 	for i := range list {
-		switch {
-		case r.before("1.48"):
-			list[i].Descriptor = nil
-		case r.flag("manifests"):
+		if r.flag("manifests") && !r.before("1.47") {
 			img, err := a.engine.Images.Get(r.Context(), list[i].ID)
 			if err != nil {
 				return err
@@ -54,8 +51,9 @@ func (a *api) imagesList(w http.ResponseWriter, r *call) error {
 				return err
 			}
 		}
+		shown = append(shown, summaryFor(r, list[i]))
 	}
-	return writeJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, shown)
 }
 
 // imagesCreate pulls an image, or imports one.
@@ -203,13 +201,7 @@ func (a *api) imagesInspect(w http.ResponseWriter, r *call) error {
 			return err
 		}
 	}
-	if r.before("1.48") {
-		resp.Descriptor = nil
-	}
-	if r.before("1.52") {
-		resp.GraphDriver = &storage.DriverData{Name: "byre", Data: map[string]string{}}
-	}
-	return writeJSON(w, http.StatusOK, resp)
+	return writeJSON(w, http.StatusOK, imageFor(r, resp))
 }
 
 func (a *api) imagesHistory(w http.ResponseWriter, r *call) error {

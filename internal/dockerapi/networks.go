@@ -78,6 +78,9 @@ func (a *api) networksCreate(w http.ResponseWriter, r *call) error {
 	if err := r.request(request.NetworkCreate(), &req, false); err != nil {
 		return err
 	}
+	if r.before("1.48") {
+		req.EnableIPv4 = nil
+	}
 	n, err := a.engine.CreateNetwork(req)
 	if err != nil {
 		return err
@@ -108,6 +111,9 @@ func (a *api) networksConnect(w http.ResponseWriter, r *call) error {
 	var req network.ConnectRequest
 	if err := r.request(request.NetworkConnect(), &req, false); err != nil {
 		return err
+	}
+	if r.before("1.54") && req.EndpointConfig != nil {
+		req.EndpointConfig.MacAddress = nil
 	}
 	return a.engine.ConnectNetwork(r.Context(), r.name(), req.Container, req.EndpointConfig)
 }

@@ -59,15 +59,7 @@ func (a *api) info(w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
-	if r.before("1.50") {
-		// There is no bridge of the host's that its packet filter could see.
-		return writeJSON(w, http.StatusOK, struct {
-			system.Info
-			BridgeNfIptables  bool
-			BridgeNfIP6tables bool `json:"BridgeNfIp6tables"`
-		}{Info: info})
-	}
-	return writeJSON(w, http.StatusOK, info)
+	return writeJSON(w, http.StatusOK, infoFor(r, info))
 }
 
 // events streams what happens, from since until until.
@@ -95,7 +87,10 @@ func (a *api) events(w http.ResponseWriter, r *call) error {
 		batch, err := l.Next(ctx)
 		for _, m := range append(batch, queuedAtEnd(err, l.Queued)...) {
 			if q.match(m) && (q.until.IsZero() || m.TimeNano <= q.until.UnixNano()) {
-				if enc.Encode(legacyEvent(m)) != nil {
+				if r.before("1.46") && m.Type == events.ImageEventType && m.Action == events.ActionCreate {
+					continue // API 1.46 added it
+				}
+				if enc.Encode(eventFor(r, m)) != nil {
 					return nil
 				}
 			}
@@ -161,8 +156,11 @@ func isActor(m events.Message, want string) bool {
 	return want == name || want == repo || len(want) > 0 && strings.HasPrefix(m.Actor.ID, want)
 }
 
-// legacyEvent adds the fields of old that clients still read.
-func legacyEvent(m events.Message) any {
+// eventFor adds the fields that API 1.52 dropped, for clients that read them.
+func eventFor(r *call, m events.Message) any {
+	if !r.before("1.52") {
+		return m
+	}
 	legacy := struct {
 		Status string `json:"status,omitempty"`
 		ID     string `json:"id,omitempty"`
