@@ -70,7 +70,7 @@ func (n *node) createNew(name string, flags linux.OpenFlags, mode linux.Mode, o 
 		unlinkAt(dfd, name, 0)
 		return nil, nil, e
 	}
-	return c, n.fs.newborn(c.ino, fd, flags), 0
+	return c, n.fs.newFile(c.ino, fd, flags), 0
 }
 
 // Tmpfile makes and opens a file without a name. It has a handle for as long
@@ -93,7 +93,7 @@ func (n *node) Tmpfile(flags linux.OpenFlags, mode linux.Mode, o p9srv.Owner) (p
 	n.fs.mu.Lock()
 	c.ino.gone = true
 	n.fs.mu.Unlock()
-	return c, n.fs.newborn(c.ino, fd, flags), 0
+	return c, n.fs.newFile(c.ino, fd, flags), 0
 }
 
 // openExisting opens the file that stood in the way of making one.

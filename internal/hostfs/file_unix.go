@@ -42,16 +42,9 @@ var (
 	_ p9srv.Mappable     = (*file)(nil)
 )
 
-// newborn makes fd, which is open on an i that nobody else knows yet, a file of
-// the tree.
-func (fs *FS) newborn(i *inode, fd int, flags linux.OpenFlags) *file {
-	uncached := fs.uses.enterNew(fs.cfg.LockDir, i, flags)
-	return fs.newFile(i, fd, flags, uncached)
-}
-
-// newFile makes fd, which is open on i, a file of the tree. It is entered among
-// the uses by now.
-func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags, uncached bool) *file {
+// newFile makes fd, which is open on i, a file of the tree.
+func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags) *file {
+	uncached := fs.uses.enter(fs.cfg.LockDir, i, flags)
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	i.opens++
@@ -63,6 +56,10 @@ func (fs *FS) newFile(i *inode, fd int, flags linux.OpenFlags, uncached bool) *f
 // WrittenElsewhere says whether another export had the file open for writing
 // when this was opened.
 func (f *file) WrittenElsewhere() bool { return f.uncached }
+
+// mayChange is ETXTBSY for a file that another export's client has mapped for
+// writing.
+func (fs *FS) mayChange(i *inode) linux.Errno { return fs.uses.mayChange(fs.cfg.LockDir, i) }
 
 // Mapped notes that the client has mapped the file for writing.
 func (f *file) Mapped() linux.Errno {
@@ -100,19 +97,19 @@ func (n *node) open(flags linux.OpenFlags) (*file, linux.Errno) {
 		return nil, e
 	}
 	defer n.fs.unpin(n.ino)
-	uncached, e := n.fs.uses.enter(n.fs.cfg.LockDir, n.ino, flags)
-	if e != 0 {
-		return nil, e
+	if flags&linux.OTrunc != 0 {
+		if e := n.fs.mayChange(n.ino); e != 0 {
+			return nil, e
+		}
 	}
 	fd, err := reopen(h, flags)
 	if n.fs.cfg.Mapped && n.fs.errno(err) == linux.EACCES && n.fs.unlock(h) == 0 {
 		fd, err = reopen(h, flags)
 	}
 	if err != nil {
-		n.fs.uses.leave(n.ino, flags)
 		return nil, n.fs.errno(err)
 	}
-	return n.fs.newFile(n.ino, fd, flags, uncached), 0
+	return n.fs.newFile(n.ino, fd, flags), 0
 }
 
 // Read reads at off until p is full or the file ends.
@@ -158,6 +155,9 @@ func (f *file) ReadNowait(p []byte, off int64) (int, bool) {
 
 // Write writes all of p, or as much as there is room for.
 func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
+	if e := f.fs.mayChange(f.ino); e != 0 {
+		return 0, e
+	}
 	done := 0
 	for done < len(p) {
 		n, err := pwrite(f.fd, p[done:], off+int64(done))
@@ -175,6 +175,9 @@ func (f *file) Write(p []byte, off int64) (int, linux.Errno) {
 // Allocate reserves room for a range, or makes a hole or zeros of it, where the
 // host's file system can.
 func (f *file) Allocate(mode uint32, off, n int64) linux.Errno {
+	if e := f.fs.mayChange(f.ino); e != 0 {
+		return e
+	}
 	return f.fs.errno(allocate(f.fd, mode, off, n))
 }
 

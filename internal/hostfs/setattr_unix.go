@@ -41,6 +41,9 @@ func (n *node) Setattr(s *p9.SetAttr, open p9srv.File) linux.Errno {
 // truncate sets the size, through the open file where it may write: that
 // works whatever the file's mode has become.
 func (n *node) truncate(h int, size int64, open p9srv.File) linux.Errno {
+	if e := n.fs.mayChange(n.ino); e != 0 {
+		return e
+	}
 	if n.ino.kind.IsDir() {
 		return linux.EISDIR
 	}

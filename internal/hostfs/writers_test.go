@@ -5,6 +5,7 @@
 package hostfs_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -179,40 +180,59 @@ func maps(f *p9client.FID) error {
 	return f.Client().Call(&p9.Tmapped{FID: f.Num()}, &p9.Rmapped{})
 }
 
-func TestAMappedFileIsNotOpenedForWritingElsewhere(t *testing.T) {
+func TestAMappedFileIsNotWrittenElsewhere(t *testing.T) {
 	cfg := lockShare(t)
 	a, b := machine(t, cfg), machine(t, cfg)
 	mapped, _ := opens(t, a, "f", linux.ORdwr)
 	if err := maps(mapped); err != nil {
 		t.Fatal(err)
 	}
-	refused := func(flags linux.OpenFlags, want error) {
-		t.Helper()
-		f, err := b.Walk("f")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Open(flags); err != want {
-			t.Errorf("opened with %#o elsewhere: %v, want %v", flags, err, want)
-		}
-		if err := f.Clunk(); err != nil {
-			t.Fatal(err)
+	theirs, cached := opens(t, b, "f", linux.ORdwr)
+	if cached {
+		t.Error("what is mapped elsewhere is cached")
+	}
+	changes := map[string]func() error{
+		"written": func() error {
+			_, err := theirs.WriteAt([]byte("theirs"), 0)
+			return err
+		},
+		"cut off": func() error {
+			return theirs.Setattr(p9.SetAttr{Valid: p9.SetSize})
+		},
+		"emptied by opening": func() error {
+			f, err := b.Walk("f")
+			if err != nil {
+				return err
+			}
+			return errors.Join(f.Open(linux.OWronly|linux.OTrunc), f.Clunk())
+		},
+		"reserved": func() error {
+			return theirs.Client().Call(&p9.Tallocate{FID: theirs.Num(), Length: 100}, &p9.Rallocate{})
+		},
+	}
+	for what, change := range changes {
+		if err := change(); !errors.Is(err, linux.ETXTBSY) {
+			t.Errorf("%s elsewhere: %v, want ETXTBSY", what, err)
 		}
 	}
-	want := contents(t, cfg, "f")
-	refused(linux.ORdwr, linux.ETXTBSY)
-	refused(linux.OWronly|linux.OTrunc, linux.ETXTBSY)
-	if got := contents(t, cfg, "f"); got != want {
-		t.Errorf("what was refused left %q, want %q", got, want)
+	if got := contents(t, cfg, "f"); got != "x" {
+		t.Errorf("what was refused left %q", got)
 	}
-	refused(linux.ORdonly, nil)
-	if f, _ := opens(t, a, "f", linux.ORdwr); f.Clunk() != nil {
-		t.Error("the machine itself cannot open it")
+	if _, err := mapped.WriteAt([]byte("y"), 0); err != nil {
+		t.Errorf("written by the machine itself: %v", err)
+	}
+	again, _ := opens(t, a, "f", linux.ORdwr)
+	if err := errors.Join(maps(again), again.Clunk()); err != nil {
+		t.Errorf("mapped once more: %v", err)
 	}
 	if err := mapped.Clunk(); err != nil {
 		t.Fatal(err)
 	}
-	refused(linux.ORdwr, nil)
+	for what, change := range changes {
+		if err := change(); err != nil {
+			t.Errorf("%s after the file was closed there: %v", what, err)
+		}
+	}
 }
 
 func TestAFileThatIsWrittenElsewhereIsNotMapped(t *testing.T) {

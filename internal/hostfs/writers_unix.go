@@ -26,24 +26,10 @@ func newUses() uses {
 }
 
 // enter notes that a file is being opened and says whether another export has
-// it open for writing; ETXTBSY if it is to be written here and is mapped for
-// that there. Two that come at once both see the other: each is noted before it
-// looks.
-func (u *uses) enter(lockDir string, i *inode, flags linux.OpenFlags) (elsewhere bool, e linux.Errno) {
+// it open for writing. Two that come at once both see the other: each is noted
+// before it looks.
+func (u *uses) enter(lockDir string, i *inode, flags linux.OpenFlags) (elsewhere bool) {
 	if lockDir == "" || !i.kind.IsRegular() {
-		return false, 0
-	}
-	elsewhere = u.enterNew(lockDir, i, flags)
-	if flags.Writes() && u.mappers.elsewhere(lockDir, i.id) {
-		u.writers.drop(i.id)
-		return false, linux.ETXTBSY
-	}
-	return elsewhere, 0
-}
-
-// enterNew is enter for a file that was made just now: nobody has mapped it.
-func (u *uses) enterNew(lockDir string, i *inode, flags linux.OpenFlags) (elsewhere bool) {
-	if lockDir == "" {
 		return false
 	}
 	if flags.Writes() {
@@ -52,7 +38,16 @@ func (u *uses) enterNew(lockDir string, i *inode, flags linux.OpenFlags) (elsewh
 	return u.writers.elsewhere(lockDir, i.id)
 }
 
-// leave undoes an enter or enterNew.
+// mayChange is ETXTBSY for a file that another export has mapped for writing:
+// the client there would write old bytes over what is written here.
+func (u *uses) mayChange(lockDir string, i *inode) linux.Errno {
+	if lockDir != "" && i.kind.IsRegular() && u.mappers.elsewhere(lockDir, i.id) {
+		return linux.ETXTBSY
+	}
+	return 0
+}
+
+// leave undoes an enter.
 func (u *uses) leave(i *inode, flags linux.OpenFlags) {
 	if i.kind.IsRegular() && flags.Writes() {
 		u.writers.drop(i.id)
@@ -60,13 +55,14 @@ func (u *uses) leave(i *inode, flags linux.OpenFlags) {
 }
 
 // enterMapped notes that a file that is open for writing is mapped as well;
-// ETXTBSY if another export has it open for writing.
+// ETXTBSY if another export has it open for writing, and this one did not map it
+// before that.
 func (u *uses) enterMapped(lockDir string, i *inode) linux.Errno {
 	if lockDir == "" {
 		return 0
 	}
-	u.mappers.add(lockDir, i.id)
-	if u.writers.elsewhere(lockDir, i.id) {
+	first := u.mappers.add(lockDir, i.id)
+	if first && u.writers.elsewhere(lockDir, i.id) {
 		u.mappers.drop(i.id)
 		return linux.ETXTBSY
 	}
@@ -96,20 +92,22 @@ type marks struct {
 	files map[fileID]int
 }
 
-// add notes a use. Where the mark cannot be had others see none, as on a lone
-// host.
-func (m *marks) add(lockDir string, id fileID) {
+// add notes a use and says whether it is the first here. Where the mark cannot
+// be had others see none, as on a lone host.
+func (m *marks) add(lockDir string, id fileID) (first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.volumeLocked(lockDir, id.dev)
 	if f.fd < 0 {
-		return
+		return false
 	}
-	if m.files[id] == 0 {
+	first = m.files[id] == 0
+	if first {
 		at := markByte(id)
 		_ = setRange(f.fd, unix.F_RDLCK, at, at)
 	}
 	m.files[id]++
+	return first
 }
 
 // drop undoes an add.

@@ -319,8 +319,8 @@ func (m *Ropendir) decode(d *decoder) {
 	m.Data = d.data()
 }
 
-// Tmapped tells that an open file is mapped for writing: it is not to be opened
-// for that elsewhere until it is closed.
+// Tmapped tells that an open file is mapped for writing: its contents are not to
+// be changed elsewhere until it is closed.
 type Tmapped struct {
 	FID uint32
 }

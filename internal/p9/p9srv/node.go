@@ -132,8 +132,8 @@ type Shared interface {
 // Mappable is a File that can keep clients of other servers from writing it.
 type Mappable interface {
 	// Mapped says that the client has mapped the file and may write it so, in
-	// whole pages. Until Close no other server's client may open it for
-	// writing. ETXTBSY if one has.
+	// whole pages. Until Close what clients of other servers change of its
+	// contents is ETXTBSY. So is this if one has the file open for writing.
 	Mapped() linux.Errno
 }
 
