@@ -90,14 +90,8 @@ func (s *Sandbox) Changes(ctx context.Context, container string, yield func([]*g
 	if err != nil {
 		return s.Explain(err)
 	}
-	for total := 0; ; {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return s.Explain(err)
-		}
+	total := 0
+	return receive(s, stream.Recv, func(r *guestapi.ChangesResponse) error {
 		total += len(r.GetChanges())
 		if total > maxPathChanges || len(r.GetChanges()) > guestapi.MaxChanges {
 			return fmt.Errorf("container %s has changed more than %d paths: export it instead", container, maxPathChanges)
@@ -107,7 +101,22 @@ func (s *Sandbox) Changes(ctx context.Context, container string, yield func([]*g
 				return fmt.Errorf("the guest tells of a path of %d bytes", len(c.GetPath()))
 			}
 		}
-		if err := yield(r.GetChanges()); err != nil {
+		return yield(r.GetChanges())
+	})
+}
+
+// receive calls use with what a stream of the guest's brings, up to its end or
+// the first error of use, which is its own.
+func receive[R any](s *Sandbox, next func() (R, error), use func(R) error) error {
+	for {
+		r, err := next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return s.Explain(err)
+		}
+		if err := use(r); err != nil {
 			return err
 		}
 	}
@@ -176,19 +185,12 @@ func (s *Sandbox) Processes(ctx context.Context, container string, yield func(*g
 	if err != nil {
 		return s.Explain(err)
 	}
-	for total := 0; ; {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return s.Explain(err)
-		}
-		if total += len(r.GetStat()) + len(r.GetStatus()) + len(r.GetCmdline()) + 16; total > maxProcesses {
+	total := 0
+	return receive(s, stream.Recv, func(r *guestapi.ProcessesResponse) error {
+		total += len(r.GetStat()) + len(r.GetStatus()) + len(r.GetCmdline()) + 16
+		if total > maxProcesses {
 			return fmt.Errorf("what container %s says of its processes is longer than %d bytes", container, maxProcesses)
 		}
-		if err := yield(r); err != nil {
-			return err
-		}
-	}
+		return yield(r)
+	})
 }

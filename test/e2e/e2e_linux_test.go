@@ -104,10 +104,15 @@ func makeTools() error {
 		return nil
 	}
 	shared.tools = filepath.Join(shared.root, "tools")
-	build := exec.Command("go", "build", "-o", shared.tools+string(filepath.Separator), "./...")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the tools: %w: %s", err, out)
+	for _, args := range [][]string{
+		{"build", "-o", shared.tools + string(filepath.Separator), "./..."},
+		{"test", "-c", "-o", filepath.Join(shared.tools, "p9suite"), "byre.dev/byre/internal/p9/p9test"},
+	} {
+		build := exec.Command("go", args...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build the tools: %w: %s", err, out)
+		}
 	}
 	return nil
 }
