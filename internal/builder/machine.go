@@ -30,8 +30,8 @@ const (
 	cacheVolume = "cache"
 	// keyLabel has what the container was made from.
 	keyLabel = "dev.byre.builder"
-	// stopTimeout is what BuildKit gets to end, in seconds; its databases and the
-	// cache's disk take a kill.
+	// stopTimeout is what BuildKit gets to end, in seconds. The cache's disk takes
+	// a kill; of the databases on it see damaged.
 	stopTimeout = 3
 	// alone is how much longer than an idle builder one stays that no daemon
 	// is linked to.
@@ -46,6 +46,23 @@ func (b *Builder) start(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	ctx = eng.Context(ctx)
+	l, err := b.run(ctx, eng)
+	if err != nil && damaged(err) {
+		b.log.Warn("the builder's cache is damaged, as by a kill: it is made anew", "err", err)
+		if err := b.empty(ctx, eng); err != nil {
+			return nil, fmt.Errorf("remove the builder's cache, which is damaged: %w", err)
+		}
+		l, err = b.run(ctx, eng)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.log.Info("builder started", "took", time.Since(began))
+	return l, nil
+}
+
+// run runs the builder, which it makes if it is missing, and links to it.
+func (b *Builder) run(ctx context.Context, eng *engine.Engine) (*link, error) {
 	if err := b.prepare(ctx, eng); err != nil {
 		return nil, err
 	}
@@ -56,8 +73,20 @@ func (b *Builder) start(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, b.explain(ctx, eng, err)
 	}
-	b.log.Info("builder started", "took", time.Since(began))
 	return l, nil
+}
+
+// damaged says whether BuildKit ended in its database's code: it writes some of
+// its databases without waiting for the disk, and bbolt, which looks at one in a
+// goroutine of its own, ends the program for one that a kill has left in pieces.
+func damaged(err error) bool { return strings.Contains(err.Error(), "go.etcd.io/bbolt") }
+
+// empty removes the builder's container and its cache.
+func (b *Builder) empty(ctx context.Context, eng *engine.Engine) error {
+	if err := eng.Remove(ctx, containerName, engine.RemoveOptions{Force: true}); err != nil {
+		return err
+	}
+	return eng.RemoveVolume(cacheVolume, true)
 }
 
 // stop stops the builder if it runs.

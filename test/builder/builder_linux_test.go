@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -249,6 +250,52 @@ func TestTheBuilderComesWithAConnectionAndGoesWithoutOne(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Error("the builder is there half a minute after the last connection")
+}
+
+// A kill can leave a database of BuildKit's in pieces, which ends it whenever it
+// is started. What it holds is a cache.
+func TestADamagedCacheIsMadeAnew(t *testing.T) {
+	r := newRig(t)
+	r.start(t, builder.DefaultIdle)
+	info(t, r.builder)
+	if err := syscall.Kill(r.machine(t), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	damage(t, r.home.Path("builder"), "/data/history.db")
+	r.start(t, builder.DefaultIdle)
+	info(t, r.builder)
+}
+
+// damage empties a database of BuildKit's but for its first two pages, by which
+// bbolt takes it for whole.
+func damage(t *testing.T, home, name string) {
+	t.Helper()
+	disks, err := filepath.Glob(filepath.Join(home, "volumes", "cache", "*.ext4"))
+	if err != nil || len(disks) != 1 {
+		t.Fatalf("the cache's disk is none of %v: %v", disks, err)
+	}
+	if out, err := exec.Command("e2fsck", "-fy", disks[0]).CombinedOutput(); err != nil && !bytes.Contains(out, []byte("journal")) {
+		t.Fatalf("e2fsck: %v: %s", err, out)
+	}
+	db := filepath.Join(t.TempDir(), "db")
+	debugfs := func(command string) {
+		t.Helper()
+		if out, err := exec.Command("debugfs", "-w", "-R", command, disks[0]).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+	}
+	debugfs("dump " + name + " " + db)
+	b, err := os.ReadFile(db)
+	if err != nil || len(b) < 4<<12 {
+		t.Fatalf("%s has %d bytes: %v", name, len(b), err)
+	}
+	clear(b[2<<12:])
+	if err := os.WriteFile(db, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	debugfs("rm " + name)
+	debugfs("write " + db + " " + name)
 }
 
 func TestABuildsTraceIsInItsHistoryRecord(t *testing.T) {
