@@ -236,7 +236,7 @@ func (t *Tree) exchanged(a, b *entry, ok bool) {
 // Tsetattr.
 func (t *Tree) alter(n *node, valid uint32, op func() linux.Errno) linux.Errno {
 	e := t.beginOn(n.e)
-	errno := op()
+	errno := t.changing(e, n.Node, op)
 	if e == nil {
 		return errno
 	}

@@ -9,6 +9,7 @@ import (
 
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
+	"byre.dev/byre/internal/p9/p9client"
 	"byre.dev/byre/internal/p9/replay"
 	"byre.dev/byre/internal/watch"
 )
@@ -130,5 +131,51 @@ func TestARenameBetweenNamesOfOneFileMovesNothing(t *testing.T) {
 	s.note("", "b", watch.Create|watch.Attrib)
 	if got := s.all(); len(got) != 0 {
 		t.Errorf("nothing moved, and the guest is told %v", got)
+	}
+}
+
+// The host tells late, when the file has lost the name that the guest took away.
+func TestANameThatTheGuestTakesAwayChangesNoOther(t *testing.T) {
+	for name, remove := range map[string]func(root *p9client.FID) error{
+		"unlink":      func(root *p9client.FID) error { return root.Unlinkat("b", 0) },
+		"rename over": func(root *p9client.FID) error { return root.Renameat("f", root, "b") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShare(t, replay.Config{})
+			f, err := s.guest.Walk()
+			s.ok(err)
+			s.ok(f.Create("a", linux.ORdwr|linux.OCreate, 0o644, 0))
+			s.ok(s.guest.Link(f, "b"))
+			s.ok(f.Clunk())
+			s.lookup("f")
+			age()
+			s.ok(remove(s.guest))
+			s.note("", "a", watch.Create|watch.Attrib|watch.Modify|watch.Close)
+			if got := s.all(); len(got) != 0 {
+				t.Errorf("the guest is told of its own change: %v", got)
+			}
+		})
+	}
+}
+
+func TestAttributesThatTheGuestSetsUnderOneNameAreItsOwnUnderAll(t *testing.T) {
+	s := linked(t)
+	f, err := s.guest.Walk("f")
+	s.ok(err)
+	s.ok(f.Setattr(p9.SetAttr{Valid: p9.SetMode, Mode: 0o600}))
+	s.note("d", "link", watch.Attrib)
+	if got := s.all(); len(got) != 0 {
+		t.Errorf("the guest is told of its own change: %v", got)
+	}
+	file, e := s.root.Walk("f")
+	if e == 0 {
+		e = file.Setattr(&p9.SetAttr{Valid: p9.SetMode, Mode: 0o640}, nil)
+	}
+	if e != 0 {
+		t.Fatal(e)
+	}
+	s.note("d", "link", watch.Attrib)
+	if diff := cmp.Diff([]string{"attrib d/link"}, s.all()); diff != "" {
+		t.Error(diff)
 	}
 }

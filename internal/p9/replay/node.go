@@ -211,7 +211,7 @@ func (n *node) Removexattr(name string) linux.Errno {
 // Unlinkat removes a name.
 func (n *node) Unlinkat(name string, flags uint32) linux.Errno {
 	e := n.t.begin(n.e, name)
-	errno := n.Node.Unlinkat(name, flags)
+	errno := n.t.aliased(e, n.Node, name, func() linux.Errno { return n.Node.Unlinkat(name, flags) })
 	n.t.removed(e, errno == 0)
 	return errno
 }
@@ -219,7 +219,7 @@ func (n *node) Unlinkat(name string, flags uint32) linux.Errno {
 // Remove removes the name that the node is known by.
 func (n *node) Remove() linux.Errno {
 	e := n.t.beginOn(n.e)
-	errno := n.Node.Remove()
+	errno := n.t.changing(e, n.Node, n.Node.Remove)
 	n.t.removed(e, errno == 0)
 	return errno
 }
@@ -242,7 +242,9 @@ func (n *node) Renameat(oldName string, newDir p9srv.Node, newName string, flags
 		return linux.EXDEV
 	}
 	src, dst := n.t.begin(n.e, oldName), n.t.begin(to.e, newName)
-	errno := n.Node.Renameat(oldName, to.Node, newName, flags)
+	errno := n.t.aliased(dst, to.Node, newName, func() linux.Errno {
+		return n.Node.Renameat(oldName, to.Node, newName, flags)
+	})
 	if flags == linux.RenameExchange {
 		n.t.exchanged(src, dst, errno == 0)
 		return errno
@@ -258,7 +260,7 @@ func (n *node) Rename(newDir p9srv.Node, name string) linux.Errno {
 		return linux.EXDEV
 	}
 	src, dst := n.t.beginOn(n.e), n.t.begin(to.e, name)
-	errno := n.Node.Rename(to.Node, name)
+	errno := n.t.aliased(dst, to.Node, name, func() linux.Errno { return n.Node.Rename(to.Node, name) })
 	n.t.renamed(src, dst, errno == 0)
 	return errno
 }

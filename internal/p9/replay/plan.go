@@ -64,10 +64,7 @@ func (t *Tree) consider(h *hint) (steps []*Step, split bool) {
 		return nil, true
 	}
 	e := d.entries[h.name]
-	var gen uint32
-	if e != nil {
-		gen = e.gen
-	}
+	knew := knowledgeLocked(e)
 	dirNode := d.node.Clone()
 	t.mu.Unlock()
 	defer dirNode.Release()
@@ -84,7 +81,7 @@ func (t *Tree) consider(h *hint) (steps []*Step, split bool) {
 	if d.gone {
 		return nil, false
 	}
-	if now := d.entries[h.name]; now != e || now != nil && (now.gen != gen || now.busy > 0) {
+	if now := d.entries[h.name]; now != e || knowledgeLocked(now) != knew || now != nil && now.busy > 0 {
 		if !putOffLocked(now, h.op) {
 			t.queueLocked(h)
 		}
@@ -96,6 +93,21 @@ func (t *Tree) consider(h *hint) (steps []*Step, split bool) {
 		t.armLocked(s)
 	}
 	return steps, false
+}
+
+// knowledge is what the guest knows of a name, to tell whether that changed
+// while the name was looked at.
+type knowledge struct {
+	gen   uint32
+	known bool
+	st    state
+}
+
+func knowledgeLocked(e *entry) knowledge {
+	if e == nil {
+		return knowledge{}
+	}
+	return knowledge{e.gen, e.known, e.st}
 }
 
 // requeueLocked puts a hint back to the front.
@@ -222,7 +234,10 @@ func (c *comparison) sameLocked() []*Step {
 			return c.modifyLocked()
 		}
 	}
-	if op&(watch.Attrib|watch.Lost) != 0 && !e.st.sameAttributes(&c.st) {
+	if op&(watch.Attrib|watch.Lost) != 0 && !c.t.knowsAttributesLocked(e, &c.st) {
+		if c.t.putOffLinkLocked(e, op) {
+			return nil
+		}
 		return []*Step{c.step(Attrib, c.st.mode.IsDir())}
 	}
 	return nil
