@@ -3,6 +3,9 @@
 package p9client
 
 import (
+	"fmt"
+	"io"
+
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 )
@@ -41,9 +44,61 @@ func (c *Client) release(num uint32) {
 
 // Attach returns the tree's root for a numeric user.
 func (c *Client) Attach(aname string, uid uint32) (*FID, error) {
+	return c.attach(p9.NoFID, aname, uid)
+}
+
+// AttachAs is Attach with a fid of [Client.Auth], which stays the caller's: it
+// may be used again, for the same tree and user.
+func (c *Client) AttachAs(afid *FID, aname string, uid uint32) (*FID, error) {
+	return c.attach(afid.num, aname, uid)
+}
+
+// AttachSecret is Attach to a tree that asks for a secret.
+func (c *Client) AttachSecret(secret []byte, aname string, uid uint32) (*FID, error) {
+	afid, err := c.Auth(aname, uid)
+	if err != nil {
+		return nil, fmt.Errorf("authenticate: %w", err)
+	}
+	f, err := c.attachSaying(secret, afid, aname, uid)
+	if e := afid.Clunk(); err == nil && e != nil {
+		f.Clunk()
+		return nil, fmt.Errorf("end authentication: %w", e)
+	}
+	return f, err
+}
+
+func (c *Client) attachSaying(secret []byte, afid *FID, aname string, uid uint32) (*FID, error) {
+	for off := 0; off < len(secret); {
+		n, err := afid.WriteAt(secret[off:], int64(off))
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return nil, fmt.Errorf("authenticate: %w", err)
+		}
+		off += n
+	}
+	return c.AttachAs(afid, aname, uid)
+}
+
+// Auth returns a fid for a conversation about the right to attach to aname for
+// a user. byre's server wants its secret to be written there. A server that
+// asks for nothing answers with an error.
+func (c *Client) Auth(aname string, uid uint32) (*FID, error) {
+	f := &FID{c: c, num: c.newFID()}
+	var r p9.Rauth
+	if err := c.Call(&p9.Tauth{AFID: f.num, Aname: aname, NUname: uid}, &r); err != nil {
+		c.release(f.num)
+		return nil, err
+	}
+	f.QID = r.QID
+	return f, nil
+}
+
+func (c *Client) attach(afid uint32, aname string, uid uint32) (*FID, error) {
 	f := &FID{c: c, num: c.newFID()}
 	var r p9.Rattach
-	if err := c.Call(&p9.Tattach{FID: f.num, AFID: p9.NoFID, Aname: aname, NUname: uid}, &r); err != nil {
+	if err := c.Call(&p9.Tattach{FID: f.num, AFID: afid, Aname: aname, NUname: uid}, &r); err != nil {
 		c.release(f.num)
 		return nil, err
 	}

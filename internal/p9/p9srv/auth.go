@@ -10,8 +10,13 @@ import (
 )
 
 // auth is a conversation of authentication: the client writes the share's
-// secret to its fid, then attaches with it.
-type auth struct{ said xattr }
+// secret to its fid, then attaches with it, as the user and to the tree that
+// the conversation was about: attach(5) has it so.
+type auth struct {
+	said         xattr
+	uname, aname string
+	uid          uint32
+}
 
 // maxSecret bounds what is taken from a client that authenticates.
 const maxSecret = 256
@@ -22,7 +27,10 @@ func (c *conn) authBegin(m *p9.Tauth) (p9.Message, linux.Errno) {
 	if len(c.srv.Secret) == 0 {
 		return nil, linux.ENOENT
 	}
-	f := &fid{num: m.AFID, auth: &auth{said: xattr{write: true, size: maxSecret}}}
+	f := &fid{num: m.AFID, auth: &auth{
+		said:  xattr{write: true, size: maxSecret},
+		uname: m.Uname, aname: m.Aname, uid: m.NUname,
+	}}
 	f.refs.Store(1)
 	if e := c.fids.add(f); e != 0 {
 		return nil, e
@@ -44,7 +52,7 @@ func (c *conn) authorized(m *p9.Tattach) linux.Errno {
 		return linux.EACCES
 	}
 	defer f.put()
-	if f.auth == nil {
+	if a := f.auth; a == nil || a.uname != m.Uname || a.aname != m.Aname || a.uid != m.NUname {
 		return linux.EACCES
 	}
 	x := &f.auth.said
