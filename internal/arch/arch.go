@@ -24,7 +24,8 @@ daemonapi:
 
 # 2 host: what operating systems do differently, one package each
 testenv:
-hostfs: linux p9 p9/p9srv
+hostlock:
+hostfs: hostlock linux p9 p9/p9srv
 memfs: linux p9 p9/p9srv
 p9/p9test: linux p9 p9/p9srv p9/p9client testenv
 watch:

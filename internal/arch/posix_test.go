@@ -11,7 +11,8 @@ import (
 
 // testPackages are the directories of the packages that the document names.
 var testPackages = map[string]string{
-	"hostfs": "hostfs", "memfs": "memfs", "p9srv": "p9/p9srv", "p9test": "p9/p9test", "p9client": "p9/p9client", "replay": "p9/replay", "arch": "arch",
+	"hostfs": "hostfs", "hostlock": "hostlock", "memfs": "memfs", "p9srv": "p9/p9srv", "p9test": "p9/p9test",
+	"p9client": "p9/p9client", "replay": "p9/replay", "arch": "arch",
 	"engine": "engine", "sandbox": "sandbox", "guest": "../test/guest", "apps": "../test/apps",
 }
 

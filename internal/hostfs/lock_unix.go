@@ -5,12 +5,14 @@
 package hostfs
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"byre.dev/byre/internal/hostlock"
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
@@ -24,7 +26,10 @@ import (
 type hostLock struct {
 	// own holds the lock files by space, opened when first needed; path is
 	// empty where there are none.
-	own [2]lockFile
+	own [2]struct {
+		path string
+		file *hostlock.File
+	}
 	// file is open on the file itself, -1 if it cannot be; write says that it
 	// takes locks for writing.
 	file  int
@@ -40,7 +45,7 @@ func (f *file) FileID() p9srv.FileID {
 
 // HostLock returns the file's place among the host's locks.
 func (f *file) HostLock() p9srv.HostLock {
-	l := &hostLock{own: [2]lockFile{{fd: -1}, {fd: -1}}, file: -1}
+	l := &hostLock{file: -1}
 	if dir := f.fs.cfg.LockDir; dir != "" {
 		name := fmt.Sprintf("%x-%x", f.ino.id.dev, f.ino.id.ino)
 		l.own[p9srv.LockBytes].path = filepath.Join(dir, name+".bytes")
@@ -67,7 +72,7 @@ func (f *file) HostLock() p9srv.HostLock {
 
 // Set locks a range in both layers.
 func (l *hostLock) Set(space p9srv.LockSpace, write bool, start, end uint64) bool {
-	if fd := l.lockFile(space); fd >= 0 && heldByOthers(setRange(fd, rangeType(write), start, end)) {
+	if own := l.lockFile(space); own != nil && heldByOthers(own.Set(write, start, end)) {
 		return false
 	}
 	if l.file < 0 || write && !l.write {
@@ -76,18 +81,13 @@ func (l *hostLock) Set(space p9srv.LockSpace, write bool, start, end uint64) boo
 	if space == p9srv.LockWhole {
 		return !heldByOthers(setWhole(l.file, write))
 	}
-	return !heldByOthers(setRange(l.file, rangeType(write), start, end))
+	return !heldByOthers(hostlock.Set(uintptr(l.file), write, start, end))
 }
 
 // heldByOthers says whether err means that a lock is another's. A file system
 // without locks is no obstacle.
-func heldByOthers(err error) bool { return err == unix.EAGAIN || err == unix.EACCES }
-
-func rangeType(write bool) int16 {
-	if write {
-		return unix.F_WRLCK
-	}
-	return unix.F_RDLCK
+func heldByOthers(err error) bool {
+	return errors.Is(err, hostlock.ErrHeld) || errors.Is(err, unix.EAGAIN)
 }
 
 // setWhole is flock(2). A lock that cannot be turned into another kind is
@@ -103,8 +103,8 @@ func setWhole(fd int, write bool) error {
 // Clear unlocks a range in both layers.
 func (l *hostLock) Clear(space p9srv.LockSpace, start, end uint64) {
 	// Giving up a lock cannot fail in a way that matters.
-	if l.own[space].fd >= 0 {
-		_ = setRange(l.own[space].fd, unix.F_UNLCK, start, end)
+	if own := l.own[space].file; own != nil {
+		_ = own.Clear(start, end)
 	}
 	if l.file < 0 {
 		return
@@ -112,115 +112,55 @@ func (l *hostLock) Clear(space p9srv.LockSpace, start, end uint64) {
 	if space == p9srv.LockWhole {
 		_ = unix.Flock(l.file, unix.LOCK_UN)
 	} else {
-		_ = setRange(l.file, unix.F_UNLCK, start, end)
+		_ = hostlock.Clear(uintptr(l.file), start, end)
 	}
 }
 
-// Find looks in both layers.
+// Find looks in both layers. The owner of what it finds has no number that
+// would mean anything in a guest.
 func (l *hostLock) Find(write bool, start, end uint64) (p9.Lock, bool) {
-	for _, fd := range [...]int{l.lockFile(p9srv.LockBytes), l.file} {
-		if fd < 0 {
-			continue
-		}
-		if k, ok := findRange(fd, write, start, end); ok {
-			return k, true
-		}
+	var r hostlock.Range
+	var ok bool
+	if own := l.lockFile(p9srv.LockBytes); own != nil {
+		r, ok = own.Find(write, start, end)
 	}
-	return p9.Lock{}, false
+	if !ok && l.file >= 0 {
+		r, ok = hostlock.Find(uintptr(l.file), write, start, end)
+	}
+	if !ok {
+		return p9.Lock{}, false
+	}
+	found := p9.Lock{Type: p9.LockRead, Start: r.Start, ClientID: "host"}
+	if r.End < math.MaxUint64 {
+		found.Length = r.End - r.Start + 1
+	}
+	if r.Write {
+		found.Type = p9.LockWrite
+	}
+	return found, true
 }
 
-// lockFile opens the lock file of a space, -1 if there is none to be had.
-func (l *hostLock) lockFile(space p9srv.LockSpace) int {
-	if own := &l.own[space]; own.fd < 0 && own.path != "" {
-		*own = openLockFile(own.path)
+// lockFile opens the lock file of a space, nil if there is none to be had.
+func (l *hostLock) lockFile(space p9srv.LockSpace) *hostlock.File {
+	own := &l.own[space]
+	if own.file == nil && own.path != "" {
+		var err error
+		if own.file, err = hostlock.Open(own.path); err != nil {
+			own.path = ""
+		}
 	}
-	return l.own[space].fd
+	return own.file
 }
 
 // Close gives up everything.
 func (l *hostLock) Close() {
 	for space := range l.own {
-		l.own[space].close()
+		if own := l.own[space].file; own != nil {
+			_ = own.Close() // the locks are given up even so
+		}
 	}
 	if l.file >= 0 {
 		closeFD(l.file)
 		l.file = -1
 	}
-}
-
-// lockFile is an open file that has locks and no contents. Whoever has it
-// open has its last byte locked for reading, so that who can lock that for
-// writing is alone and may remove the file.
-type lockFile struct {
-	// fd is -1 if it is not open.
-	fd   int
-	path string
-}
-
-// openLockFile opens a lock file, which is made if it is not there; fd is -1
-// if it cannot be had.
-func openLockFile(path string) lockFile {
-	for {
-		fd, err := openRetry(unix.AT_FDCWD, path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return lockFile{-1, path}
-		}
-		var st unix.Stat_t
-		err = setRange(fd, unix.F_RDLCK, presence, presence)
-		if err == nil && unix.Fstat(fd, &st) == nil && st.Nlink > 0 {
-			return lockFile{fd, path}
-		}
-		closeFD(fd)
-		if err != nil && !heldByOthers(err) {
-			return lockFile{-1, path}
-		}
-	}
-}
-
-// close gives up the locks and removes the file if nobody else has it open.
-func (f *lockFile) close() {
-	if f.fd < 0 {
-		return
-	}
-	if setRange(f.fd, unix.F_WRLCK, presence, presence) == nil {
-		_ = unix.Unlink(f.path)
-	}
-	closeFD(f.fd)
-	f.fd = -1
-}
-
-// presence is the byte that stands for having a lock file open. No file has
-// one there, so guests' ranges end before it.
-const presence = math.MaxInt64
-
-// flockRange is a range as fcntl(2) takes it.
-func flockRange(typ int16, start, end uint64) unix.Flock_t {
-	if start < presence {
-		end = min(end, presence-1)
-	}
-	k := unix.Flock_t{Type: typ, Start: int64(start)}
-	if end < presence {
-		k.Len = int64(end - start + 1)
-	}
-	return k
-}
-
-// setRange locks or unlocks a range for the open file fd.
-func setRange(fd int, typ int16, start, end uint64) error {
-	k := flockRange(typ, start, end)
-	return retry(func() error { return unix.FcntlFlock(uintptr(fd), setOFD, &k) })
-}
-
-// findRange tells of a range in the way. Its owner has no number that would
-// mean anything in a guest.
-func findRange(fd int, write bool, start, end uint64) (p9.Lock, bool) {
-	k := flockRange(rangeType(write), start, end)
-	if unix.FcntlFlock(uintptr(fd), getOFD, &k) != nil || k.Type == unix.F_UNLCK {
-		return p9.Lock{}, false
-	}
-	found := p9.Lock{Type: p9.LockRead, Start: uint64(k.Start), Length: uint64(k.Len), ClientID: "host"}
-	if k.Type == unix.F_WRLCK {
-		found.Type = p9.LockWrite
-	}
-	return found, true
 }

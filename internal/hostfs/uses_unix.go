@@ -9,8 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
+	"byre.dev/byre/internal/hostlock"
 	"byre.dev/byre/internal/linux"
 )
 
@@ -78,7 +77,7 @@ func (u *uses) close() {
 }
 
 // marks are one kind of use of files. Each file is a byte of a file per volume,
-// in Config.LockDir; whoever uses it has that byte locked for reading, by an
+// in Config.LockDir ([hostlock.Of]); whoever uses it has that byte locked for reading, by an
 // open file that is the export's own. Two exports thus see each other and not
 // themselves, and what a process held is given up with it, however it ends.
 type marks struct {
@@ -87,7 +86,7 @@ type marks struct {
 
 	mu sync.Mutex
 	// volumes and files are guarded by mu.
-	volumes map[uint64]lockFile
+	volumes map[uint64]*hostlock.File
 	// files counts this export's own uses.
 	files map[fileID]int
 }
@@ -98,13 +97,13 @@ func (m *marks) add(lockDir string, id fileID) (first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.volumeLocked(lockDir, id.dev)
-	if f.fd < 0 {
+	if f == nil {
 		return false
 	}
 	first = m.files[id] == 0
 	if first {
-		at := markByte(id)
-		_ = setRange(f.fd, unix.F_RDLCK, at, at)
+		at := hostlock.Of(id.ino)
+		_ = f.Set(false, at, at)
 	}
 	m.files[id]++
 	return first
@@ -121,8 +120,8 @@ func (m *marks) drop(id fileID) {
 		return
 	}
 	delete(m.files, id)
-	at := markByte(id)
-	_ = setRange(m.volumes[id.dev].fd, unix.F_UNLCK, at, at)
+	at := hostlock.Of(id.ino)
+	_ = m.volumes[id.dev].Clear(at, at)
 }
 
 // elsewhere says whether another export uses a file.
@@ -130,24 +129,27 @@ func (m *marks) elsewhere(lockDir string, id fileID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := m.volumeLocked(lockDir, id.dev)
-	if f.fd < 0 {
+	if f == nil {
 		return false
 	}
-	at := markByte(id)
-	_, found := findRange(f.fd, true, at, at)
+	at := hostlock.Of(id.ino)
+	_, found := f.Find(true, at, at)
 	return found
 }
 
-// volumeLocked returns the file of a volume. One that cannot be had is not
-// asked for again.
-func (m *marks) volumeLocked(lockDir string, dev uint64) lockFile {
+// volumeLocked returns the file of a volume, nil if there is none. One that
+// cannot be had is not asked for again.
+func (m *marks) volumeLocked(lockDir string, dev uint64) *hostlock.File {
 	f, ok := m.volumes[dev]
 	if ok {
 		return f
 	}
-	f = openLockFile(filepath.Join(lockDir, fmt.Sprintf("%x.%s", dev, m.kind)))
+	f, err := hostlock.Open(filepath.Join(lockDir, fmt.Sprintf("%x.%s", dev, m.kind)))
+	if err != nil {
+		f = nil
+	}
 	if m.volumes == nil {
-		m.volumes, m.files = map[uint64]lockFile{}, map[fileID]int{}
+		m.volumes, m.files = map[uint64]*hostlock.File{}, map[fileID]int{}
 	}
 	m.volumes[dev] = f
 	return f
@@ -158,12 +160,9 @@ func (m *marks) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, f := range m.volumes {
-		f.close()
+		if f != nil {
+			_ = f.Close() // the marks are gone even so
+		}
 	}
 	m.volumes, m.files = nil, nil
 }
-
-// markByte is the byte that stands for a file. Numbers beyond what locks reach
-// share one with others, which costs them their caches, or a file that is mapped
-// here its being written there.
-func markByte(id fileID) uint64 { return id.ino % presence }

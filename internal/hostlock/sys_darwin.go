@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hostfs
+package hostlock
 
 // Commands of fcntl(2) for locks that an open file owns, from bsd/sys/fcntl.h
 // of XNU.

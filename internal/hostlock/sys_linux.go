@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hostfs
+package hostlock
 
 import "golang.org/x/sys/unix"
 
