@@ -3,6 +3,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -93,8 +94,9 @@ func translateMount(r *call, m *mount.Mount) error {
 	return nil
 }
 
-// translateMAC moves the MAC address of a container to its endpoint. Before API
-// 1.44 an endpoint had none.
+// translateMAC moves the MAC address of a container to its endpoint on the network
+// of its mode. Before API 1.44 an endpoint had none of its own, since 1.52 a
+// container has none.
 func translateMAC(r *call, req *container.CreateRequest, raw []byte) error {
 	var legacy struct{ MacAddress network.HardwareAddr }
 	if err := json.Unmarshal(raw, &legacy); err != nil {
@@ -113,18 +115,37 @@ func translateMAC(r *call, req *container.CreateRequest, raw []byte) error {
 	if !r.before("1.52") {
 		return badRequest("container-wide MAC address no longer supported; use endpoint-specific MAC address instead")
 	}
+	if m := req.HostConfig.NetworkMode; m.IsHost() || m.IsContainer() || m.IsNone() {
+		return badRequest("conflicting options: mac-address and the network mode")
+	}
+	return setMAC(req, legacy.MacAddress)
+}
+
+// setMAC gives the endpoint on the container's main network an address. A lone
+// endpoint is that one under whatever name: names and IDs mean the same network.
+func setMAC(req *container.CreateRequest, mac network.HardwareAddr) error {
 	if req.NetworkingConfig == nil {
 		req.NetworkingConfig = &network.NetworkingConfig{}
 	}
-	for _, ep := range req.NetworkingConfig.EndpointsConfig {
-		if ep != nil {
-			ep.MacAddress = legacy.MacAddress
-			return nil
-		}
+	all := req.NetworkingConfig.EndpointsConfig
+	if all == nil {
+		all = map[string]*network.EndpointSettings{}
+		req.NetworkingConfig.EndpointsConfig = all
 	}
-	req.NetworkingConfig.EndpointsConfig = map[string]*network.EndpointSettings{
-		network.NetworkDefault: {MacAddress: legacy.MacAddress},
+	name := cmp.Or(req.HostConfig.NetworkMode.NetworkName(), network.NetworkDefault)
+	if _, ok := all[name]; !ok && len(all) == 1 {
+		name = slices.Collect(maps.Keys(all))[0]
 	}
+	if _, ok := all[name]; !ok && len(all) > 0 {
+		return badRequest("if a container-wide MAC address is supplied, HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks")
+	}
+	if all[name] == nil {
+		all[name] = &network.EndpointSettings{}
+	}
+	if own := all[name].MacAddress; len(own) > 0 && own.String() != mac.String() {
+		return badRequest("the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty")
+	}
+	all[name].MacAddress = mac
 	return nil
 }
 

@@ -159,3 +159,52 @@ func TestAliasesNameTheContainerBeforeAPI145(t *testing.T) {
 		}
 	}
 }
+
+// Until API 1.51 a container has a MAC address, which is that of its main
+// network; since 1.44 each endpoint has its own.
+func TestAContainersMACAddressIsThatOfItsMainNetwork(t *testing.T) {
+	s := serve(t)
+	s.load(t, "tiny:latest")
+	for _, name := range []string{"front", "back"} {
+		if status, text := s.post(t, "/networks/create", `{"Name":"`+name+`"}`); status != http.StatusCreated {
+			t.Fatalf("network %s: %d %s", name, status, text)
+		}
+	}
+	const mac, other = "02:42:c0:a8:00:05", "02:42:c0:a8:00:06"
+	wide := `"MacAddress":"` + mac + `",`
+	for _, c := range []struct {
+		version, body, network, want string
+	}{
+		{"1.43", wide + `"HostConfig":{}`, "bridge", ""},
+		{"1.43", wide + `"HostConfig":{"NetworkMode":"front"}`, "front", ""},
+		{"1.43", wide + `"NetworkingConfig":{"EndpointsConfig":{"front":null}}`, "front", ""},
+		{"1.43", wide + `"HostConfig":{"NetworkMode":"none"}`, "", "conflicting options: mac-address and the network mode"},
+		{"1.44", wide + `"HostConfig":{"NetworkMode":"front"},"NetworkingConfig":{"EndpointsConfig":{"back":{},"front":{}}}`, "front", ""},
+		{"1.44", wide + `"NetworkingConfig":{"EndpointsConfig":{"back":{},"front":{}}}`, "", "must match the identity of a network"},
+		{"1.51", wide + `"HostConfig":{"NetworkMode":"front"},"NetworkingConfig":{"EndpointsConfig":{"front":{"MacAddress":"` + other + `"}}}`, "",
+			"must match the endpoint-specific MAC address"},
+		{"1.52", wide + `"HostConfig":{}`, "", "container-wide MAC address no longer supported"},
+		{"1.56", `"HostConfig":{"NetworkMode":"front"},"NetworkingConfig":{"EndpointsConfig":{"front":{"MacAddress":"` + mac + `"}}}`, "front", ""},
+	} {
+		status, text := s.post(t, "/v"+c.version+"/containers/create", `{"Image":"tiny",`+c.body+`}`)
+		if ok := status == http.StatusCreated; ok != (c.want == "") || !strings.Contains(text, c.want) {
+			t.Errorf("API %s, %s: %d %s", c.version, c.body, status, text)
+			continue
+		}
+		if c.want != "" {
+			continue
+		}
+		id, _ := member(t, text, "Id")
+		_, text = s.get(t, "/containers/"+id.(string)+"/json")
+		if got, _ := member(t, text, "NetworkSettings.Networks."+c.network+".MacAddress"); got != mac {
+			t.Errorf("API %s, %s: the address on %s is %v", c.version, c.body, c.network, got)
+		}
+	}
+	// Nobody asked before 1.44 for an endpoint's own.
+	_, text := s.post(t, "/v1.43/containers/create", `{"Image":"tiny","NetworkingConfig":{"EndpointsConfig":{"front":{"MacAddress":"`+mac+`"}}}}`)
+	id, _ := member(t, text, "Id")
+	_, text = s.get(t, "/containers/"+id.(string)+"/json")
+	if got, _ := member(t, text, "NetworkSettings.Networks.front.MacAddress"); got != "" {
+		t.Errorf("API 1.43, an endpoint's own: %v", got)
+	}
+}
