@@ -91,3 +91,33 @@ func TestNetworksAreMovedBetweenRuns(t *testing.T) {
 		t.Errorf("left: %v, error %v", list.Items, err)
 	}
 }
+
+// A network that was removed while a container did not run is left by force.
+func TestAContainerLeavesANetworkThatIsGoneByForce(t *testing.T) {
+	s := serve(t)
+	s.load(t, "tiny")
+	if _, err := s.NetworkCreate(t.Context(), "gone", client.NetworkCreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	id := s.create(t, "left", container.Config{Image: "tiny"})
+	if _, err := s.NetworkConnect(t.Context(), "gone", client.NetworkConnectOptions{Container: id}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.NetworkRemove(t.Context(), "gone", client.NetworkRemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		network string
+		force   bool
+		leaves  bool
+	}{{"gone", false, false}, {"never", true, false}, {"gone", true, true}, {"gone", true, false}} {
+		_, err := s.NetworkDisconnect(t.Context(), c.network, client.NetworkDisconnectOptions{Container: id, Force: c.force})
+		if c.leaves != (err == nil) || err != nil && !errdefs.IsNotFound(err) {
+			t.Errorf("%+v: error %v", c, err)
+		}
+	}
+	got, err := s.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
+	if err != nil || len(got.Container.NetworkSettings.Networks) != 1 || got.Container.NetworkSettings.Networks["bridge"] == nil {
+		t.Errorf("networks %+v, error %v", got.Container.NetworkSettings.Networks, err)
+	}
+}

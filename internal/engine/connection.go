@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/moby/moby/api/types/network"
@@ -245,13 +246,21 @@ func (e *Engine) plug(ctx context.Context, c *Container, r Record, name string) 
 	return c.update(func(rec *Record) { rec.Networks, rec.Connections = r.Networks, all })
 }
 
+// forceLimit bounds the wait for a machine whose network is taken by force.
+const forceLimit = 10 * time.Second
+
 // unplug takes a running container off a network, which r has no more; with
-// force even when its machine does not answer.
+// force even when its machine does not answer in time.
 func (e *Engine) unplug(ctx context.Context, c *Container, r Record, name string, force bool) error {
 	all := maps.Clone(r.Connections)
 	gone := all[name]
 	delete(all, name)
-	if err := e.setNetwork(ctx, c, r, all); err != nil {
+	told, cancel := ctx, func() {}
+	if force {
+		told, cancel = context.WithTimeout(ctx, forceLimit)
+	}
+	defer cancel()
+	if err := e.setNetwork(told, c, r, all); err != nil {
 		if !force {
 			return err
 		}

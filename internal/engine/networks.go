@@ -133,9 +133,9 @@ func (e *Engine) ConnectNetwork(ctx context.Context, ref, containerRef string, e
 }
 
 // DisconnectNetwork takes a container off a network, running or not; with force
-// even when its machine does not answer.
+// even when its machine does not answer, or the network is there no more.
 func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string, force bool) error {
-	return e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
+	err := e.changeNetwork(ctx, ref, containerRef, func(n enginenet.Network, c *Container, r Record) error {
 		if n.Name == enginenet.Host {
 			return invalid("container cannot be disconnected from host network or connected to host network")
 		}
@@ -144,16 +144,41 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string
 		}
 		r.Networks = maps.Clone(r.Networks)
 		delete(r.Networks, n.Name)
-		_, err := c.running()
-		if err != nil || r.Connections[n.Name] == nil {
-			return c.update(func(rec *Record) { rec.Networks = r.Networks })
+		var err error
+		if _, stopped := c.running(); stopped != nil || r.Connections[n.Name] == nil {
+			err = c.update(func(rec *Record) { rec.Networks = r.Networks })
+		} else {
+			err = e.unplug(context.WithoutCancel(ctx), c, r, n.Name, force)
 		}
-		if err := e.unplug(context.WithoutCancel(ctx), c, r, n.Name, force); err != nil {
-			return err
+		if err == nil {
+			e.publishNetwork(events.ActionDisconnect, n.Name, r.ID)
 		}
-		e.publishNetwork(events.ActionDisconnect, n.Name, r.ID)
-		return nil
+		return err
 	})
+	if force && errdefs.IsNotFound(err) {
+		return e.forgetNetwork(ctx, ref, containerRef, err)
+	}
+	return err
+}
+
+// forgetNetwork takes a container off a network that was removed while it did
+// not run; cause is said where it is on none of that name.
+func (e *Engine) forgetNetwork(ctx context.Context, name, containerRef string, cause error) error {
+	c, err := e.containers.get(containerRef)
+	if err != nil {
+		return err
+	}
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.unlock()
+	r := c.snapshot()
+	if _, on := r.Networks[name]; !on {
+		return cause
+	}
+	left := maps.Clone(r.Networks)
+	delete(left, name)
+	return c.update(func(rec *Record) { rec.Networks = left })
 }
 
 // changeNetwork calls change with a network and a container whose op it holds.
