@@ -69,7 +69,7 @@ sandbox: guestapi shimapi mux linux p9/p9srv p9/replay hostfs watch vm disk loca
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi mux
 ctrd: snapshot lockfile shimapi
-engine: usernet shimapi watch disk
+engine: usernet shimapi watch disk linux
 build: engine
 builder: engine mux
 dockerapi: engine build

@@ -7,24 +7,9 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-)
 
-// guestDevices are character devices whose numbers Linux fixes and that the
-// guest's kernel has itself. All others are the host's hardware.
-var guestDevices = map[[2]int64]string{
-	{1, 3}:    "null",
-	{1, 5}:    "zero",
-	{1, 7}:    "full",
-	{1, 8}:    "random",
-	{1, 9}:    "urandom",
-	{1, 11}:   "kmsg",
-	{5, 0}:    "tty",
-	{5, 1}:    "console",
-	{5, 2}:    "ptmx",
-	{10, 200}: "net/tun",
-	{10, 229}: "fuse",
-	{10, 237}: "loop-control",
-}
+	"byre.dev/byre/internal/linux"
+)
 
 // devices keeps what the guest has. A privileged container's list is that of
 // all the host's devices, made by the engine and not asked for by name: there
@@ -34,9 +19,8 @@ func (c *converter) devices() error {
 	var kept []specs.LinuxDevice
 	for _, d := range c.spec.Linux.Devices {
 		char := d.Type == "c" || d.Type == "u"
-		_, known := guestDevices[[2]int64{d.Major, d.Minor}]
 		switch {
-		case d.Type == "p" || (char && known):
+		case d.Type == "p" || char && linux.IsDevice(d.Major, d.Minor):
 			kept = append(kept, d)
 		case privileged:
 			c.drop("linux.devices: %s is the host's", d.Path)

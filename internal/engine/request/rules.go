@@ -16,12 +16,16 @@ import (
 
 // Rules are all rules for a request to create a container.
 func Rules() []Rule {
-	return slices.Concat(configRules(), hostRules(), resourceRules("HostConfig."), mountRules(), endpointRules("NetworkingConfig.EndpointsConfig."))
+	return slices.Concat(configRules(), hostRules(), resourceRules("HostConfig."), deviceRules(), mountRules(), endpointRules("NetworkingConfig.EndpointsConfig."))
 }
 
 // UpdateRules are the rules for a request to update a container.
 func UpdateRules() []Rule {
-	return append(resourceRules(""), honored("RestartPolicy.Name", "RestartPolicy.MaximumRetryCount")...)
+	rules := append(resourceRules(""), honored("RestartPolicy.Name", "RestartPolicy.MaximumRetryCount")...)
+	for _, f := range []string{"Devices", "DeviceCgroupRules", "DeviceRequests"} {
+		rules = append(rules, Rule{Field: f, Verdict: Refused, Why: "a container gets its devices when it is created"})
+	}
+	return rules
 }
 
 // commitRules are those for the configuration of an image that is made of a
@@ -83,7 +87,7 @@ func hostRules() []Rule {
 		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
 		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre., and those that put containers into one sandbox, are byre's own", Allow: allowAnnotations},
 		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "a group is a number or a name of the image's, without a comma or colon", Allow: allowGroups},
-		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own, the mode is private", Allow: oneOf("private", "shareable")},
+		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own: the mode is private, or none, which is private without /dev/shm", Allow: oneOf("private", "shareable", "none")},
 		Rule{Field: "HostConfig.Cgroup", Verdict: Refused, Why: "every container has a machine of its own"},
 		Rule{Field: "HostConfig.PidMode", Verdict: Partly, Why: "every container has a machine of its own; container:NAME shares that container's machine and processes", Allow: isContainerPidMode},
 		Rule{Field: "HostConfig.StorageOpt", Verdict: Partly, Why: "the option is size, from 16m to 8t; without it a writable layer has 64 GiB", Allow: allowStorage},
@@ -97,7 +101,7 @@ func hostRules() []Rule {
 func resourceRules(prefix string) []Rule {
 	rules := honored("CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
 		"MemoryReservation", "MemorySwap", "PidsLimit", "Ulimits.Name", "Ulimits.Soft", "Ulimits.Hard")
-	machine := "the guest's disks are the machine's own"
+	machine := "the disks of a machine are its own, and no other container's: there is nothing to share out"
 	windows := "it concerns Windows containers"
 	rules = append(rules,
 		Rule{Field: "CgroupParent", Verdict: Refused, Why: "every container has a machine of its own"},
@@ -109,9 +113,6 @@ func resourceRules(prefix string) []Rule {
 		Rule{Field: "BlkioDeviceWriteIOps", Verdict: Refused, Why: machine},
 		Rule{Field: "CpuRealtimePeriod", Verdict: Refused, Why: "control groups of version 2 have no realtime scheduling"},
 		Rule{Field: "CpuRealtimeRuntime", Verdict: Refused, Why: "control groups of version 2 have no realtime scheduling"},
-		Rule{Field: "Devices", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
-		Rule{Field: "DeviceCgroupRules", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
-		Rule{Field: "DeviceRequests", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
 		Rule{Field: "MemorySwappiness", Verdict: Partly, Why: "control groups of version 2 have no swappiness", Allow: isMinusOne},
 		Rule{Field: "OomKillDisable", Verdict: Refused, Why: "control groups of version 2 cannot switch the OOM killer off"},
 		Rule{Field: "CpuCount", Verdict: Refused, Why: windows},
@@ -123,6 +124,16 @@ func resourceRules(prefix string) []Rule {
 		rules[i].Field = prefix + rules[i].Field
 	}
 	return rules
+}
+
+// deviceRules are those of the devices that a container is created with.
+func deviceRules() []Rule {
+	h := "HostConfig."
+	return []Rule{
+		{Field: h + "Devices", Verdict: Partly, Why: "devices of the host are not passed to the machine, whose own are " + machinesDevices(), Allow: allowDevices},
+		{Field: h + "DeviceCgroupRules", Verdict: Partly, Why: "a rule is TYPE MAJOR:MINOR ACCESS, as in 'c 10:229 rwm'", Allow: allowDeviceRules},
+		{Field: h + "DeviceRequests", Verdict: Refused, Why: "devices of the host are not passed to the machine"},
+	}
 }
 
 func mountRules() []Rule {

@@ -39,7 +39,7 @@ func withMounts(s *specs.Spec, c Container) error {
 	// Parents come before what is mounted below them.
 	slices.SortStableFunc(own, func(a, b Mount) int { return depth(a.Destination) - depth(b.Destination) })
 	s.Mounts = slices.DeleteFunc(systemMounts(c), func(m specs.Mount) bool {
-		return slices.ContainsFunc(own, func(o Mount) bool { return path.Clean(o.Destination) == m.Destination })
+		return m.Destination == "/dev/shm" && c.Host.IpcMode.IsNone() || slices.ContainsFunc(own, func(o Mount) bool { return path.Clean(o.Destination) == m.Destination })
 	})
 	for _, m := range own {
 		if m.Source == "" {

@@ -3,13 +3,26 @@
 package spec
 
 import (
+	"slices"
+
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"byre.dev/byre/internal/engine/request"
 )
 
 func withResources(s *specs.Spec, c Container) error {
 	r := Resources(&c.Host.Resources)
-	r.Devices = deviceRules(c.Host.Privileged)
+	devices, allowed, err := request.Devices(c.Host.Devices)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	own, err := request.DeviceRules(c.Host.DeviceCgroupRules)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	s.Linux.Devices = devices
+	r.Devices = slices.Concat(deviceRules(c.Host.Privileged), allowed, own)
 	s.Linux.Resources = r
 	return nil
 }

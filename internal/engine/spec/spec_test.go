@@ -50,6 +50,13 @@ func cases() map[string]spec.Container {
 			c.Host.Ulimits = []*units.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}}
 			c.Host.OomScoreAdj = 10
 		}),
+		"devices": input(func(c *spec.Container) {
+			c.Host.Devices = []container.DeviceMapping{
+				{PathOnHost: "/dev/fuse"}, {PathOnHost: "/dev/net/tun", PathInContainer: "/dev/mine", CgroupPermissions: "rw"},
+			}
+			c.Host.DeviceCgroupRules = []string{"c 7:* rm", "a *:* r"}
+			c.Host.IpcMode = container.IPCModeNone
+		}),
 		"user": input(func(c *spec.Container) {
 			c.Config.User, c.Config.WorkingDir = "postgres:staff", "/work"
 			c.Config.Entrypoint, c.Config.Env = []string{"/entry"}, []string{"PATH=/bin", "A=b"}
@@ -101,6 +108,8 @@ func TestWhatNoSpecificationCanSayIsRefusedByName(t *testing.T) {
 	for want, change := range map[string]func(*spec.Container){
 		"no command specified":      func(c *spec.Container) { c.Config.Cmd = nil },
 		`unknown capability: "FLY"`: func(c *spec.Container) { c.Host.CapAdd = []string{"FLY"} },
+		"no device /dev/sda":        func(c *spec.Container) { c.Host.Devices = []container.DeviceMapping{{PathOnHost: "/dev/sda"}} },
+		"rule format: 'all'":        func(c *spec.Container) { c.Host.DeviceCgroupRules = []string{"all"} },
 		"HostConfig.SecurityOpt":    func(c *spec.Container) { c.Host.SecurityOpt = []string{"apparmor=mine"} },
 	} {
 		_, err := spec.Build(input(change))
