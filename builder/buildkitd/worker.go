@@ -6,6 +6,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/http"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -40,6 +42,10 @@ func newWorker(ctx context.Context, root string, hosts docker.RegistryHosts, c *
 		DockerfileVersion: dockerfileversion.Version(),
 	}
 	opt.RegistryHosts = hosts
+	opt.Executor = foreignTold{opt.Executor}
+	if err := labelGateway(ctx, opt.Labels); err != nil {
+		return nil, nil, err
+	}
 	opt.ImageStore = localImages{c}
 	w, err := base.NewWorker(ctx, opt)
 	if err != nil {
@@ -50,6 +56,19 @@ func newWorker(ctx context.Context, root string, hosts docker.RegistryHosts, c *
 	w.ImageStore = nil
 	wc := &worker.Controller{}
 	return w, wc, wc.Add(w)
+}
+
+// gatewayLabel is dockerd's name for the address that host-gateway stands for.
+const gatewayLabel = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
+
+// labelGateway tells clients under which address builds reach the host.
+func labelGateway(ctx context.Context, labels map[string]string) error {
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", hostName)
+	if err != nil {
+		return fmt.Errorf("find the host's address: %w", err)
+	}
+	labels[gatewayLabel] = addrs[0].String()
+	return nil
 }
 
 // gcPolicy is BuildKit's own default for a disk of that size.

@@ -33,6 +33,9 @@ const (
 func (s *Service) solve(ctx context.Context, builder *grpc.ClientConn, req *controlapi.SolveRequest) (*controlapi.SolveResponse, error) {
 	client := controlapi.NewControlClient(builder)
 	preferLocal(req)
+	if err := withGateway(ctx, client, req); err != nil {
+		return nil, err
+	}
 	names, stored, err := toStore(req)
 	if err != nil {
 		return nil, err
@@ -157,13 +160,14 @@ func pushAttrs(attrs map[string]string) map[string]string {
 
 // storeAttrs are those of an image that goes to the store. Its layers are not
 // compressed on the way, for they are unpacked here, unless the image is pushed
-// too or the user wants it otherwise.
+// too or the user wants it otherwise. What is pushed too is the same image in
+// both places, with the attestations that exporters of images put beside it.
 func storeAttrs(attrs map[string]string, names []reference.Named) map[string]string {
 	out := maps.Clone(attrs)
 	if out == nil {
 		out = map[string]string{}
 	}
-	push := out[string(exptypes.OptKeyPush)] != ""
+	_, push, _ := destinations(&controlapi.Exporter{Attrs: attrs}) // toStore has read them
 	for _, k := range []exptypes.ImageExporterOptKey{
 		exptypes.OptKeyStore, exptypes.OptKeyUnpack, exptypes.OptKeyDanglingPrefix, exptypes.OptKeyDanglingEmptyOnly,
 		exptypes.OptKeyPush, exptypes.OptKeyPushByDigest, exptypes.OptKeyInsecure, exptypes.OptKeyNameCanonical,
@@ -179,6 +183,9 @@ func storeAttrs(attrs map[string]string, names []reference.Named) map[string]str
 		out[string(exptypes.OptKeyName)] = strings.Join(all, ",")
 	}
 	out["tar"] = "false"
+	if _, ok := out[string(exptypes.OptKeyForceInlineAttestations)]; !ok && push {
+		out[string(exptypes.OptKeyForceInlineAttestations)] = "true"
+	}
 	if _, ok := out["compression"]; !ok && !push {
 		out["compression"] = "uncompressed"
 	}

@@ -52,7 +52,7 @@ func TestAnImageForTheStoreIsExportedToTheSessionsContentStore(t *testing.T) {
 		"pushed too, after the client's outputs": {
 			in: []exporter{{"image", map[string]string{"name": "r.test/a:1", "push": "true"}}, {"local", nil}},
 			want: []exporter{
-				{"oci", map[string]string{"name": "r.test/a:1", "tar": "false"}}, {"local", nil},
+				{"oci", map[string]string{"name": "r.test/a:1", "tar": "false", "attestation-inline": "true"}}, {"local", nil},
 				{"image", map[string]string{"name": "r.test/a:1", "push": "true", "oci-mediatypes": "true"}},
 			},
 			names:  "r.test/a:1",

@@ -171,10 +171,7 @@ func buildHosts(r *call, req *build.Request) error {
 		if !ok || name == "" {
 			return badRequest("invalid extra host %q: give NAME:ADDRESS", h)
 		}
-		if addr == "host-gateway" {
-			return badRequest("byre does not support extrahosts with host-gateway: in a build the host is host.docker.internal")
-		}
-		if net.ParseIP(strings.Trim(addr, "[]")) == nil {
+		if addr != build.HostGateway && net.ParseIP(strings.Trim(addr, "[]")) == nil {
 			return badRequest("invalid extra host %q: %q is no address", h, addr)
 		}
 		out = append(out, name+"="+strings.Trim(addr, "[]"))

@@ -173,6 +173,8 @@ func TestScripts(t *testing.T) {
 				ts.Check(testenv.Certificates(ts.MkAbs(args[0])))
 			},
 			"freeport":  freePort,
+			"registry":  startRegistry,
+			"sshagent":  startAgent,
 			"smalldisk": smallDisk,
 		},
 	})
