@@ -45,7 +45,9 @@ type world struct {
 	host string
 	// spoil changes what the registry sends of a layer; nil leaves it.
 	spoil atomic.Pointer[func([]byte) []byte]
-	uses  []image.Use
+	// slow makes the registry take and give content slowly.
+	slow atomic.Bool
+	uses []image.Use
 }
 
 func newWorld(t *testing.T) *world {
@@ -84,6 +86,10 @@ func (w *world) registry() http.Handler {
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Range")
+		if w.slow.Load() {
+			slow := slowly{rw, r.Body}
+			rw, r.Body = slow, slow
+		}
 		spoil := w.spoil.Load()
 		if spoil == nil || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
 			inner.ServeHTTP(rw, r)

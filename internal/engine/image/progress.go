@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -18,17 +17,21 @@ import (
 // progressEvery is how often a pull shows how far it is.
 const progressEvery = 100 * time.Millisecond
 
-// tracker shows the layers of a pull as they come. Its goroutine ends with
-// stop.
+// tracker shows the layers of a pull as they come and are unpacked. Its goroutine
+// ends with stop.
 type tracker struct {
-	store    content.Store
+	store    *Store
 	progress Progress
 	done     chan struct{}
 	wg       sync.WaitGroup
+	// unpacking is what the goroutine alone knows of the unpacking.
+	unpacking unpacking
 
-	// mu guards jobs.
+	// mu guards what follows.
 	mu   sync.Mutex
 	jobs []*job
+	// manifest is the image's; its digest is empty before it is known.
+	manifest ocispec.Descriptor
 }
 
 // job is one layer.
@@ -36,20 +39,29 @@ type job struct {
 	desc     ocispec.Descriptor
 	existed  bool
 	fetched  bool
+	unpacked bool
 	reported int64
+	// began is when it was first seen being unpacked.
+	began time.Time
 }
 
-func newTracker(store content.Store, progress Progress) *tracker {
+// newTracker starts to show; ctx is that of the pull.
+func newTracker(ctx context.Context, store *Store, progress Progress) *tracker {
 	t := &tracker{store: store, progress: progress, done: make(chan struct{})}
-	t.wg.Go(t.watch)
+	t.wg.Go(func() { t.watch(ctx) })
 	return t
 }
 
 // handler sees every descriptor before it is fetched.
 func (t *tracker) handler() images.HandlerFunc {
 	return func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		if images.IsLayerType(desc.MediaType) {
+		switch {
+		case images.IsLayerType(desc.MediaType):
 			t.add(ctx, desc)
+		case images.IsManifestType(desc.MediaType):
+			t.mu.Lock()
+			t.manifest = desc
+			t.mu.Unlock()
 		}
 		return nil, nil
 	}
@@ -64,7 +76,7 @@ func (t *tracker) add(ctx context.Context, desc ocispec.Descriptor) {
 		}
 	}
 	j := &job{desc: desc}
-	if _, err := t.store.Info(ctx, desc.Digest); err == nil {
+	if _, err := t.store.content().Info(ctx, desc.Digest); err == nil {
 		j.existed, j.fetched = true, true
 		t.show(j, "Already exists", nil)
 	} else {
@@ -82,7 +94,7 @@ func (t *tracker) show(j *job, status string, p *jsonstream.Progress) {
 
 func layerID(d digest.Digest) string { return short(d.Encoded()) }
 
-func (t *tracker) watch() {
+func (t *tracker) watch(ctx context.Context) {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
@@ -90,14 +102,14 @@ func (t *tracker) watch() {
 		case <-t.done:
 			return
 		case <-tick.C:
-			t.update()
+			t.update(ctx)
 		}
 	}
 }
 
 // update shows what changed since the last time.
-func (t *tracker) update() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (t *tracker) update(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -105,7 +117,7 @@ func (t *tracker) update() {
 		if j.fetched {
 			continue
 		}
-		status, err := t.store.Status(ctx, remotes.MakeRefKey(ctx, j.desc))
+		status, err := t.store.content().Status(ctx, remotes.MakeRefKey(ctx, j.desc))
 		switch {
 		case err == nil && status.Offset != j.reported:
 			j.reported = status.Offset
@@ -114,11 +126,12 @@ func (t *tracker) update() {
 			t.finish(ctx, j)
 		}
 	}
+	t.showUnpackingLocked(ctx)
 }
 
 // finish notes that a layer without a download under way is there.
 func (t *tracker) finish(ctx context.Context, j *job) {
-	if _, err := t.store.Info(ctx, j.desc.Digest); err == nil {
+	if _, err := t.store.content().Info(ctx, j.desc.Digest); err == nil {
 		j.fetched = true
 		t.show(j, "Download complete", nil)
 	}
@@ -135,7 +148,7 @@ func (t *tracker) stop(complete bool) {
 		if !j.fetched {
 			t.show(j, "Download complete", nil)
 		}
-		if !j.existed {
+		if !j.existed && !j.unpacked {
 			t.show(j, "Pull complete", nil)
 		}
 	}

@@ -107,7 +107,7 @@ func (s *Store) fetch(ctx context.Context, ref string, resolver remotes.Resolver
 	if platform != nil {
 		matcher = platforms.Only(*platform)
 	}
-	jobs := newTracker(s.content(), progress)
+	jobs := newTracker(ctx, s, progress)
 	img, err := s.cfg.Client.Pull(ctx, ref,
 		containerd.WithResolver(resolver),
 		containerd.WithPlatformMatcher(matcher),
@@ -150,7 +150,13 @@ func (s *Store) dropSpoilt(ctx context.Context, err error) {
 
 // newResolver speaks to the registry of an image with the user's credentials.
 func newResolver(auth *registry.AuthConfig, named reference.Named) remotes.Resolver {
+	return newTrackedResolver(auth, named, nil)
+}
+
+// newTrackedResolver notes uploads in the tracker as well.
+func newTrackedResolver(auth *registry.AuthConfig, named reference.Named, uploads docker.StatusTracker) remotes.Resolver {
 	return docker.NewResolver(docker.ResolverOptions{
+		Tracker: uploads,
 		Hosts: docker.ConfigureDefaultRegistries(
 			docker.WithAuthorizer(newAuthorizer(auth, reference.Domain(named))),
 			docker.WithPlainHTTP(docker.MatchLocalhost),

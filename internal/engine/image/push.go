@@ -5,7 +5,6 @@ package image
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -15,7 +14,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -58,16 +56,16 @@ func (s *Store) Push(ctx context.Context, req PushRequest, progress Progress, pu
 		return err
 	}
 	progress(jsonstream.Message{Status: "The push refers to repository [" + named.Name() + "]"})
-	layers := &layerList{progress: progress, seen: map[digest.Digest]bool{}}
+	layers := newUploads(ctx, progress)
 	err = s.cfg.Client.Push(ctx, named.String(), target,
-		containerd.WithResolver(newResolver(req.Auth, named)),
+		containerd.WithResolver(newTrackedResolver(req.Auth, named, layers.tracker)),
 		containerd.WithPlatformMatcher(platforms.All),
 		containerd.WithImageHandler(images.HandlerFunc(layers.add)),
 	)
+	layers.stop()
 	if err != nil {
 		return remoteError("push", named, err)
 	}
-	layers.finish()
 	s.publish(ctx, events.ActionPush, reference.FamiliarString(named), reference.FamiliarName(named))
 	result := Pushed{Tag: pullID(named), Digest: target.Digest.String(), Size: target.Size}
 	progress(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", result.Tag, result.Digest, result.Size)})
@@ -105,35 +103,4 @@ func (s *Store) pushTarget(ctx context.Context, img Image, platform *ocispec.Pla
 		return img.Target, err
 	}
 	return detail.Manifest, nil
-}
-
-// layerList shows the layers of a push.
-type layerList struct {
-	progress Progress
-
-	// mu guards what follows.
-	mu   sync.Mutex
-	seen map[digest.Digest]bool
-	ids  []string
-}
-
-// add sees every descriptor before it is uploaded.
-func (l *layerList) add(_ context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if images.IsLayerType(desc.MediaType) && !l.seen[desc.Digest] {
-		l.seen[desc.Digest] = true
-		l.ids = append(l.ids, short(desc.Digest.Encoded()))
-		l.progress(jsonstream.Message{ID: short(desc.Digest.Encoded()), Status: "Preparing"})
-	}
-	return nil, nil
-}
-
-// finish notes that the registry has all layers.
-func (l *layerList) finish() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, id := range l.ids {
-		l.progress(jsonstream.Message{ID: id, Status: "Pushed"})
-	}
 }
