@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
 	"byre.dev/byre/internal/engine/task"
@@ -133,6 +134,9 @@ func (c *Container) noteExit(exit task.Exit, cause error, restart bool) {
 		r.State.Running, r.State.Restarting = restart, restart
 		r.State.Paused, r.State.PID = false, 0
 		r.State.ExitCode, r.State.Finished, r.State.OOMKilled = exit.Code, exit.At, exit.OOMKilled
+		if h := r.State.Health; h != nil {
+			r.State.Health = &container.Health{Status: container.Unhealthy, FailingStreak: h.FailingStreak, Log: h.Log}
+		}
 		if cause != nil {
 			r.State.Error = cause.Error()
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -43,7 +44,7 @@ func (e *Engine) watchHealth(c *Container, run *run) {
 				return
 			case <-run.cleared:
 				return
-			case <-time.After(probeDelay(c.snapshot())):
+			case <-time.After(probeDelay(c.snapshot(), time.Now())):
 			}
 			if r := c.snapshot(); r.State.Running && !r.State.Paused {
 				e.noteProbe(c, e.probe(c, r.Config))
@@ -52,16 +53,21 @@ func (e *Engine) watchHealth(c *Container, run *run) {
 	})
 }
 
-// starting says whether a container is in its start period.
-func inStartPeriod(r Record) bool {
-	return r.State.Health != nil && r.State.Health.Status == container.Starting &&
-		time.Since(r.State.StartedAt) < r.Config.Healthcheck.StartPeriod
+// startPeriodLeft is how much of its start period a container has left that was
+// never healthy; 0 for any other.
+func startPeriodLeft(r Record, now time.Time) time.Duration {
+	if h := r.State.Health; h == nil || h.Status != container.Starting {
+		return 0
+	}
+	return max(0, r.Config.Healthcheck.StartPeriod-now.Sub(r.State.StartedAt))
 }
 
-func probeDelay(r Record) time.Duration {
+// probeDelay is how long the next probe waits: in the start period not beyond its
+// end.
+func probeDelay(r Record, now time.Time) time.Duration {
 	h := r.Config.Healthcheck
-	if inStartPeriod(r) {
-		return orDefault(h.StartInterval, startInterval)
+	if left := startPeriodLeft(r, now); left > 0 {
+		return min(left, orDefault(h.StartInterval, startInterval))
 	}
 	return orDefault(h.Interval, probeInterval)
 }
@@ -84,28 +90,20 @@ func (e *Engine) probe(c *Container, cfg *container.Config) *container.Healthche
 		}
 		args = append(append([]string(nil), shell...), args...)
 	}
-	timeout := orDefault(h.Timeout, probeTimeout)
-	ctx, cancel := context.WithTimeout(e.ctx, timeout)
-	defer cancel()
 	result := &container.HealthcheckResult{Start: time.Now()}
-	out, code, err := e.execOutput(ctx, c, args)
+	out, code, err := e.execOutput(e.ctx, c, args, orDefault(h.Timeout, probeTimeout))
 	result.End, result.ExitCode, result.Output = time.Now(), code, out
 	if err != nil {
 		result.ExitCode = -1
 		result.Output = err.Error()
-		if errors.Is(err, context.DeadlineExceeded) {
-			result.Output = "Health check exceeded timeout (" + timeout.String() + ")"
-			if out != "" {
-				result.Output += ": " + out
-			}
-		}
 	}
 	return result
 }
 
 // execOutput runs a command in a container and returns its output, cut short,
-// and its exit code. At the end of ctx the command is killed.
-func (e *Engine) execOutput(ctx context.Context, c *Container, args []string) (string, int, error) {
+// and its exit code. Once it has started it is given so much time, and then
+// killed: the start of a process is the engine's affair, and not counted.
+func (e *Engine) execOutput(ctx context.Context, c *Container, args []string, timeout time.Duration) (string, int, error) {
 	id, err := e.ExecCreate(ctx, c.id, container.ExecCreateRequest{Cmd: args, AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		return "", 0, err
@@ -118,26 +116,58 @@ func (e *Engine) execOutput(ctx context.Context, c *Container, args []string) (s
 	if err := s.Started(ctx); err != nil {
 		return "", 0, err
 	}
-	var out bytes.Buffer
+	running, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var out limited
 	for {
-		chunk, err := s.Client.Next(ctx)
+		chunk, err := s.Client.Next(running)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
-			return out.String(), 0, errors.Join(err, e.tasks.Kill(kill, c.id, id, sigKill, false))
+			return "", 0, errors.Join(exceeded(err, timeout, out.String()), e.tasks.Kill(kill, c.id, id, sigKill, false))
 		}
-		if room := maxProbeOutput - out.Len(); room > 0 {
-			out.Write(chunk.Data[:min(room, len(chunk.Data))])
-		}
+		out.add(chunk.Data)
 	}
 	inspect, err := e.ExecInspect(id)
 	if err != nil || inspect.ExitCode == nil {
 		return out.String(), exitLost, err
 	}
 	return out.String(), *inspect.ExitCode, nil
+}
+
+// exceeded says that a probe took too long, in dockerd's words, with what it had
+// printed.
+func exceeded(err error, timeout time.Duration, out string) error {
+	switch {
+	case !errors.Is(err, context.DeadlineExceeded):
+		return err
+	case out != "":
+		return fmt.Errorf("Health check exceeded timeout (%v): %s", timeout, out) //nolint:staticcheck // dockerd's
+	}
+	return fmt.Errorf("Health check exceeded timeout (%v)", timeout) //nolint:staticcheck // dockerd's
+}
+
+// limited is the beginning of an output.
+type limited struct {
+	buf bytes.Buffer
+	cut bool
+}
+
+func (l *limited) add(p []byte) {
+	room := maxProbeOutput - l.buf.Len()
+	l.cut = l.cut || len(p) > room
+	l.buf.Write(p[:min(room, len(p))])
+}
+
+// String marks what was cut short.
+func (l *limited) String() string {
+	if l.cut {
+		return l.buf.String() + "..."
+	}
+	return l.buf.String()
 }
 
 // noteProbe takes a result into the container's health.
@@ -147,28 +177,34 @@ func (e *Engine) noteProbe(c *Container, result *container.HealthcheckResult) {
 		if !r.State.Running || r.State.Health == nil {
 			return
 		}
-		h := *r.State.Health
-		before = h.Status
-		retries := r.Config.Healthcheck.Retries
-		if retries <= 0 {
-			retries = probeRetries
-		}
-		switch {
-		case result.ExitCode == 0:
-			h.Status, h.FailingStreak = container.Healthy, 0
-		case inStartPeriod(*r):
-		default:
-			if h.FailingStreak++; h.FailingStreak >= retries {
-				h.Status = container.Unhealthy
-			}
-		}
-		log := append([]*container.HealthcheckResult(nil), h.Log...)
-		h.Log = append(log, result)
-		h.Log = h.Log[max(0, len(h.Log)-maxProbeLog):]
-		after = h.Status
-		r.State.Health = &h
+		before = r.State.Health.Status
+		r.State.Health = judge(*r, result)
+		after = r.State.Health.Status
 	})
 	if before != after {
 		e.publish(c, events.Action("health_status: "+string(after)), nil)
 	}
+}
+
+// judge returns the health of a container after one more probe. One that began
+// in the start period of a container that was never healthy fails nothing.
+func judge(r Record, result *container.HealthcheckResult) *container.Health {
+	h := *r.State.Health
+	retries := r.Config.Healthcheck.Retries
+	if retries <= 0 {
+		retries = probeRetries
+	}
+	switch {
+	case result.ExitCode == 0:
+		h.Status, h.FailingStreak = container.Healthy, 0
+	case startPeriodLeft(r, result.Start) > 0:
+	default:
+		if h.FailingStreak++; h.FailingStreak >= retries {
+			h.Status = container.Unhealthy
+		}
+	}
+	log := append([]*container.HealthcheckResult(nil), h.Log...)
+	h.Log = append(log, result)
+	h.Log = h.Log[max(0, len(h.Log)-maxProbeLog):]
+	return &h
 }
