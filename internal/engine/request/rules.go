@@ -101,16 +101,17 @@ func hostRules() []Rule {
 func resourceRules(prefix string) []Rule {
 	rules := honored("CpuShares", "Memory", "NanoCpus", "CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems",
 		"MemoryReservation", "MemorySwap", "PidsLimit", "Ulimits.Name", "Ulimits.Soft", "Ulimits.Hard")
-	machine := "the disks of a machine are its own, and no other container's: there is nothing to share out"
+	weights := "a machine's disks are its own, there is no other container to be weighed against"
+	rates := "a rate is that of a device of the host, and a machine's disks are none: they are files"
 	windows := "it concerns Windows containers"
 	rules = append(rules,
 		Rule{Field: "CgroupParent", Verdict: Refused, Why: "every container has a machine of its own"},
-		Rule{Field: "BlkioWeight", Verdict: Refused, Why: machine},
-		Rule{Field: "BlkioWeightDevice", Verdict: Refused, Why: machine},
-		Rule{Field: "BlkioDeviceReadBps", Verdict: Refused, Why: machine},
-		Rule{Field: "BlkioDeviceWriteBps", Verdict: Refused, Why: machine},
-		Rule{Field: "BlkioDeviceReadIOps", Verdict: Refused, Why: machine},
-		Rule{Field: "BlkioDeviceWriteIOps", Verdict: Refused, Why: machine},
+		Rule{Field: "BlkioWeight", Verdict: Refused, Why: weights},
+		Rule{Field: "BlkioWeightDevice", Verdict: Refused, Why: weights},
+		Rule{Field: "BlkioDeviceReadBps", Verdict: Refused, Why: rates},
+		Rule{Field: "BlkioDeviceWriteBps", Verdict: Refused, Why: rates},
+		Rule{Field: "BlkioDeviceReadIOps", Verdict: Refused, Why: rates},
+		Rule{Field: "BlkioDeviceWriteIOps", Verdict: Refused, Why: rates},
 		Rule{Field: "CpuRealtimePeriod", Verdict: Refused, Why: "control groups of version 2 have no realtime scheduling"},
 		Rule{Field: "CpuRealtimeRuntime", Verdict: Refused, Why: "control groups of version 2 have no realtime scheduling"},
 		Rule{Field: "MemorySwappiness", Verdict: Partly, Why: "control groups of version 2 have no swappiness", Allow: isMinusOne},
