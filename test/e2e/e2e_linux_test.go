@@ -219,16 +219,19 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// retry runs a command until it succeeds, for 20 s at the most.
+// retryFor bounds what retry waits, on a host that does much else.
+const retryFor = time.Minute
+
+// retry runs a command until it succeeds, for retryFor at the most.
 func retry(ts *testscript.TestScript, neg bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(retryFor)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if (err == nil) != neg {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("still not after 20 s: %s: %v", strings.Join(args, " "), err)
+			ts.Fatalf("still not after %v: %s: %v", retryFor, strings.Join(args, " "), err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
