@@ -63,19 +63,48 @@ type walker struct {
 	disturbed bool
 	// unsure says that a command about it was cut off by a kill.
 	unsure bool
+	// mayRest says that it need not run whatever its restart policy: it was not
+	// told to start, or told to end since, or nobody knows. Without it a policy
+	// that restarts has it running.
+	mayRest bool
 	// written has the files in its volume whose writing was acknowledged.
 	written []string
 }
 
-// kinds of containers: what they run, and how they end by themselves.
-var kinds = map[string]struct {
+// kind is what a container runs, and how it ends by itself.
+type kind struct {
 	script string
 	code   int
-}{
-	"polite":   {`trap 'echo ended 5; exit 5' TERM; echo begun; while true; do sleep 1000 & wait $!; done`, 5},
-	"brief":    {`echo begun; sleep 2; echo ended 3; exit 3`, 3},
-	"stubborn": {`trap '' TERM; echo begun; while true; do sleep 1000 & wait $!; done`, -1},
+	// policy is its restart policy, "" for none.
+	policy string
 }
+
+// Scripts of kinds.
+const (
+	polite   = `trap 'echo ended 5; exit 5' TERM; echo begun; while true; do sleep 1000 & wait $!; done`
+	brief    = `echo begun; sleep 2; echo ended 3; exit 3`
+	stubborn = `trap '' TERM; echo begun; while true; do sleep 1000 & wait $!; done`
+)
+
+var kinds = map[string]kind{
+	"polite":   {polite, 5, ""},
+	"brief":    {brief, 3, ""},
+	"stubborn": {stubborn, -1, ""},
+	"always":   {polite, 5, "always"},
+	"unless":   {stubborn, -1, "unless-stopped"},
+	"retried":  {brief, 3, "on-failure:2"},
+	"failing":  {polite, 5, "on-failure"},
+}
+
+// retries is how often a container of the kind retried is started again.
+const retries = 2
+
+// ends says that it ends by itself, at any time.
+func (k kind) ends() bool { return k.script == brief }
+
+// stays says that its policy starts it again whatever ended it; what fails is
+// started again by "on-failure" too.
+func (k kind) stays() bool { return k.policy != "" && !k.ends() }
 
 // TestKilledAtRandom kills -9 the daemon, shims and machines at random points of
 // a random script. After every step each container is in a true state; in the
@@ -257,6 +286,7 @@ func (c *chaos) chooseKill() func(killed *bool) {
 		*killed = true
 		c.note("kill -9 %d after %v: %.300s", victim.pid, after, victim.cmd)
 		_ = syscall.Kill(victim.pid, syscall.SIGKILL)
+		awaitEnd(victim)
 		if what == "daemon" {
 			return
 		}
@@ -265,5 +295,16 @@ func (c *chaos) chooseKill() func(killed *bool) {
 		for _, w := range c.containers {
 			w.disturbed = true
 		}
+	}
+}
+
+// awaitEnd waits until a process that was killed is none any more, or a zombie: a
+// large one takes a moment, in which it looks alive.
+func awaitEnd(p process) {
+	for range 500 {
+		if cmd, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "cmdline")); len(cmd) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -84,7 +84,7 @@ func (c *chaos) removeUnused(taken map[string]bool) func(*bool) {
 
 func (c *chaos) makeContainer(taken map[string]bool) func(*bool) {
 	kind := slices.Sorted(maps.Keys(kinds))[c.rnd.IntN(len(kinds))]
-	w := &walker{name: c.name(kind), kind: kind}
+	w := &walker{name: c.name(kind), kind: kind, mayRest: true}
 	taken[w.name] = true
 	verb := "create"
 	if c.rnd.IntN(2) == 0 {
@@ -93,6 +93,9 @@ func (c *chaos) makeContainer(taken map[string]bool) func(*bool) {
 	args := []string{verb, "--name", w.name, "--label", "kind=" + kind}
 	if verb == "run" {
 		args = append(args, "-d")
+	}
+	if policy := kinds[kind].policy; policy != "" {
+		args = append(args, "--restart", policy)
 	}
 	if c.rnd.IntN(2) == 0 {
 		args = append(args, "-v", "/anonymous")
@@ -123,7 +126,14 @@ func unclaimed(have, taken map[string]bool) []string {
 // about runs a command about a container, which is refused where its state is
 // not the one that the command wants; what was cut off makes it unsure.
 func (c *chaos) about(w *walker, failed *bool, args ...string) {
+	ends := slices.Contains([]string{"stop", "kill", "restart", "rm"}, args[0])
+	if ends {
+		w.mayRest = true
+	}
 	_, err := c.run(args...)
+	if starts := slices.Contains([]string{"run", "start", "restart"}, args[0]); starts {
+		w.mayRest = err != nil
+	}
 	switch {
 	case err == nil || refused(err):
 	case tooLate(err):
@@ -152,7 +162,7 @@ func refused(err error) bool {
 	for _, words := range []string{
 		"is not running", "No such container", "no such container", "is already paused", "is not paused", "is paused",
 		"container is running", "container is paused", "is already in use", "no such volume",
-		"has no active endpoints", "is already running", "container is restarting",
+		"has no active endpoints", "is already running", "is restarting", "cannot start a paused container",
 	} {
 		if strings.Contains(err.Error(), words) {
 			return true
@@ -214,7 +224,7 @@ func (c *chaos) write(w *walker) func(*bool) {
 			c.mu.Unlock()
 		}
 		// An exec in a container that ends meanwhile ends with it.
-		if err != nil && !refused(err) && !strings.Contains(err.Error(), "exit status 137") && w.kind != "brief" {
+		if err != nil && !refused(err) && !strings.Contains(err.Error(), "exit status 137") && !kinds[w.kind].ends() {
 			*failed, w.unsure = true, true
 		}
 	}

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -19,8 +20,9 @@ import (
 
 // inspected is what the daemon says of a container.
 type inspected struct {
-	ID, Name string
-	State    struct {
+	ID, Name     string
+	RestartCount int
+	State        struct {
 		Status, Error string
 		Running       bool
 		ExitCode, Pid int
@@ -106,11 +108,11 @@ func (c *chaos) inspect(id string) (i inspected) {
 // check holds one container against the processes of the host.
 func (c *chaos) check(w *walker, first inspected) {
 	got := first
-	settled := c.untrue(got)
+	settled := c.unsettled(w, got)
 	if settled != "" { // what was killed is noticed in a moment
 		settled = c.await(func() string {
 			got = c.inspect(first.ID)
-			return c.untrue(got)
+			return c.unsettled(w, got)
 		})
 	}
 	if settled != "" {
@@ -120,7 +122,7 @@ func (c *chaos) check(w *walker, first inspected) {
 	c.note("%s: %s, exit code %d %s", w.name, got.State.Status, got.State.ExitCode, got.State.Error)
 	switch got.State.Status {
 	case "running":
-		if out, err := c.run("exec", w.name, "echo", "here"); w.kind != "brief" && (err != nil || out != "here\n") {
+		if out, err := c.run("exec", w.name, "echo", "here"); !kinds[w.kind].ends() && (err != nil || out != "here\n") {
 			c.t.Errorf("%s is said to run: %q, %v", w.name, out, err)
 		}
 		w.disturbed = false
@@ -129,9 +131,28 @@ func (c *chaos) check(w *walker, first inspected) {
 	}
 }
 
+// unsettled says what contradicts a container's state, or what its restart policy
+// has not done yet.
+func (c *chaos) unsettled(w *walker, i inspected) string {
+	k := kinds[w.kind]
+	switch {
+	case i.State.Status == "exited" && k.stays() && !w.mayRest && !tooLate(errors.New(i.State.Error)):
+		return fmt.Sprintf("its policy %s does not start it again", k.policy)
+	case k.ends() && i.RestartCount > retries:
+		return fmt.Sprintf("its policy %q started it again %d times", k.policy, i.RestartCount)
+	case k.policy == "" && i.RestartCount > 0:
+		return fmt.Sprintf("without a policy it was started again %d times", i.RestartCount)
+	}
+	return c.untrue(i)
+}
+
+// settling bounds the wait for what was killed to be noticed, and for what has a
+// policy to be started again on a busy host.
+const settling = 90 * time.Second
+
 // await calls until nothing is amiss, and returns what was in the end.
 func (c *chaos) await(amiss func() string) string {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(settling)
 	for {
 		s := amiss()
 		if s == "" || time.Now().After(deadline) {
