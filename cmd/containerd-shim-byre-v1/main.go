@@ -6,13 +6,16 @@
 //
 // Environment: BYRE_HOME moves the state that machines share, BYRE_GUEST names
 // another guest image, BYRE_QEMU another QEMU, BYRE_ACCEL the acceleration to
-// use without probing, BYRE_NO_CLONE=1 makes every machine boot.
+// use without probing, BYRE_NO_CLONE=1 makes every machine boot, BYRE_WATCHES
+// bounds the inotify watches that a machine takes for its shares: a number, 0 for
+// none.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 
 	"byre.dev/byre/internal/home"
 	"byre.dev/byre/internal/shim"
@@ -23,7 +26,12 @@ var version = "unknown"
 
 func main() {
 	dir := stateDir()
-	cfg := shim.Config{Driver: newDriver(dir), Build: version}
+	watches, err := watchLimit(os.Getenv("BYRE_WATCHES"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "containerd-shim-byre-v1:", err)
+		os.Exit(1)
+	}
+	cfg := shim.Config{Driver: newDriver(dir), Build: version, Watches: watches}
 	if dir != "" {
 		cfg.SidecarDir = dir.Path("shares")
 	}
@@ -31,6 +39,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "containerd-shim-byre-v1:", err)
 		os.Exit(1)
 	}
+}
+
+// watchLimit reads BYRE_WATCHES as shim.Config has it.
+func watchLimit(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("BYRE_WATCHES is %q: it must be a number of directories, 0 for none", text)
+	}
+	if n == 0 {
+		return -1, nil
+	}
+	return int(n), nil
 }
 
 // stateDir is byre's home. A containerd that the system started has no HOME:

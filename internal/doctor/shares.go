@@ -26,7 +26,7 @@ func shares(ctx context.Context, dir home.Dir) Finding {
 		return Finding{Warning, err.Error(), ""}
 	}
 	cached, total := 0, 0
-	var unwatched, untracked uint64
+	var unwatched, untracked, requests, told uint64
 	var uncached []string
 	var silent error
 	asked := map[string]bool{}
@@ -36,6 +36,7 @@ func shares(ctx context.Context, dir home.Dir) Finding {
 		for _, sh := range list {
 			total++
 			unwatched, untracked = unwatched+sh.GetUnwatched(), untracked+sh.GetUntracked()
+			requests, told = requests+sh.GetRequests(), told+sh.GetTold()
 			if sh.Cache == "none" {
 				uncached = append(uncached, sh.Source)
 			} else {
@@ -46,7 +47,11 @@ func shares(ctx context.Context, dir home.Dir) Finding {
 	if silent != nil {
 		return Finding{Warning, fmt.Sprintf("a machine does not tell of its shares: %v", silent), ""}
 	}
-	return behind(describeShares(cached, total, uncached), unwatched, untracked)
+	detail := describeShares(cached, total, uncached)
+	if total > 0 {
+		detail += fmt.Sprintf("; requests so far: %d, changes told: %d", requests, told)
+	}
+	return behind(detail, unwatched, untracked)
 }
 
 // behind adds to what shares found what containers learn late, or not at all.

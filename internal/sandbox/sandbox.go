@@ -48,6 +48,10 @@ type Config struct {
 	// it, and in locks/ the files in which the servers of one user keep each
 	// other's locks apart; empty means nowhere.
 	SidecarDir string
+	// Watches bounds the directories that the host is asked to tell of for the
+	// machine's shares, -1 for none; 0 means a quarter of what it grants. Others
+	// are compared from time to time.
+	Watches int
 	// Build is the version of the host's programs, told to the guest.
 	Build string
 	// OnOOM is called when the guest reports that a container was killed for
@@ -117,6 +121,7 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 		configured: make(chan struct{}), setup: make(chan struct{}, 1), containers: map[string]*Container{},
 	}
 	s.disks.byKey = map[diskKey]*pluggedDisk{}
+	s.watches.limitTo(cfg.Watches)
 	s.work.Go(func() { s.configureNetwork(work) })
 	s.work.Go(func() { s.watch(work) })
 	s.work.Go(func() { s.shrink(work) })

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 
@@ -42,6 +43,8 @@ type share struct {
 	locks *p9srv.Locks
 	// transport is how its bytes travel.
 	transport guestapi.Share_Transport
+	// requests counts what the guest has asked for.
+	requests atomic.Uint64
 	// cancel ends the servers; served waits for them.
 	cancel context.CancelFunc
 	ctx    context.Context //nolint:containedctx // the life of the servers, not of a call
@@ -128,7 +131,7 @@ func (sh *share) close() error {
 // has counted it in served.
 func (sh *share) serve(conn net.Conn) error {
 	defer sh.served.Done()
-	srv := &p9srv.Server{Root: sh.root, Msize: shareMsize, Locks: sh.locks}
+	srv := &p9srv.Server{Root: sh.root, Msize: shareMsize, Locks: sh.locks, Requests: &sh.requests}
 	if sh.replay != nil {
 		srv.Attach = sh.replay.tree.Attach
 	}
@@ -316,6 +319,9 @@ type ShareInfo struct {
 	// Unwatched counts directories that are compared from time to time for
 	// want of the host's watches, Untracked those beyond what is followed.
 	Unwatched, Untracked int
+	// Requests counts what the guest has asked for, Told the host's changes
+	// that it was told of.
+	Requests, Told uint64
 }
 
 // Shares lists the shares at work.
@@ -329,10 +335,11 @@ func (s *Sandbox) Shares() []ShareInfo {
 		info := ShareInfo{
 			Container: sh.container, Source: sh.spec.Source, Dest: sh.spec.Dest,
 			Cache: sh.spec.Cache, ReadOnly: sh.spec.ReadOnly, Transport: transport,
+			Requests: sh.requests.Load(),
 		}
 		if sh.replay != nil {
 			st := sh.replay.tree.Stats()
-			info.Unwatched, info.Untracked = st.Unwatched, st.Untracked
+			info.Unwatched, info.Untracked, info.Told = st.Unwatched, st.Untracked, st.Steps
 		}
 		out = append(out, info)
 	}

@@ -12,10 +12,11 @@ import (
 
 // watchBudget bounds the watches of the host that one machine takes: a user's
 // are for all machines and for the user's own programs. The zero value is a
-// machine's part of what the host allows.
+// machine's part of what the host allows; see limitTo.
 type watchBudget struct {
 	mu sync.Mutex
-	// limit is the machine's part, read once known is set; 0 is no bound.
+	// limit is the machine's part, read once known is set; 0 is no bound, less
+	// is none at all.
 	// used counts what is taken. All are guarded by mu.
 	limit, used int
 	known       bool
@@ -28,13 +29,21 @@ const leastWatches = 2048
 // watchesPart is how many of a user's watches a machine takes; 0 is no bound.
 func watchesPart(host int) int { return max(host/4, min(host, leastWatches)) }
 
+// limitTo has the machine take n watches at the most, none if n is negative; 0
+// is its part.
+func (b *watchBudget) limitTo(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.limit, b.known = n, n != 0
+}
+
 func (b *watchBudget) take() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.known {
 		b.limit, b.known = watchesPart(watch.Limit()), true
 	}
-	if b.limit > 0 && b.used >= b.limit {
+	if b.limit != 0 && b.used >= b.limit {
 		return false
 	}
 	b.used++

@@ -16,6 +16,7 @@ import (
 	"byre.dev/byre/internal/p9"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/replay"
+	"byre.dev/byre/internal/watch"
 )
 
 // followedDir is a host directory that a guest follows; told are the changes
@@ -44,7 +45,10 @@ func followedDir(t *testing.T, budget *watchBudget) (dir string, r *replayer, to
 	r.start(func(_ context.Context, steps []*replay.Step) ([]linux.Errno, error) {
 		out := make([]linux.Errno, len(steps))
 		for _, st := range steps {
-			told <- filepath.Join(st.Dir, st.Name)
+			select {
+			case told <- filepath.Join(st.Dir, st.Name):
+			default: // enough is enough
+			}
 		}
 		return out, nil
 	})
@@ -124,5 +128,80 @@ func TestAMachineTakesAPartOfTheHostsWatches(t *testing.T) {
 			t.Fatalf("a watch that was given back is not taken: %+v", r.tree.Stats())
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// None of them is where the guest looks. Test/e2e quiet.txt makes ten times as many
+// beside a container.
+func TestFilesThatNobodyLooksAtCostTheGuestNothing(t *testing.T) {
+	dir, r, told := followedDir(t, new(watchBudget))
+	for _, name := range []string{"looked", "quiet"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "looked", "f"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lookInto(t, r, "looked")
+	settle(t, r)
+	for len(told) > 0 {
+		<-told
+	}
+	before := r.tree.Stats()
+	for i := range 30 {
+		sub := filepath.Join(dir, "quiet", fmt.Sprint(i))
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for k := range 100 {
+			if err := os.WriteFile(filepath.Join(sub, fmt.Sprint(k)), []byte("x"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	settle(t, r)
+	if after := r.tree.Stats(); after != before || len(told) > 0 {
+		t.Errorf("after 3,000 files the tree's stats are %+v, were %+v, %d changes were told", after, before, len(told))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "looked", "f"), []byte("longer"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-told:
+		if got != "looked/f" {
+			t.Errorf("told is %s first", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nothing is told any more")
+	}
+}
+
+// settle waits until what the host did has been told.
+func settle(t *testing.T, r *replayer) {
+	t.Helper()
+	for last, still := r.tree.Stats(), 0; still < 5; still++ {
+		time.Sleep(100 * time.Millisecond)
+		if now := r.tree.Stats(); now != last {
+			last, still = now, 0
+		}
+	}
+}
+
+func TestAMachineMayBeGrantedFewerWatches(t *testing.T) {
+	for limit, want := range map[int]int{-1: 0, 1: 1, 3: 3} {
+		var b watchBudget
+		b.limitTo(limit)
+		got := 0
+		for got < 10 && b.take() {
+			got++
+		}
+		if got != want {
+			t.Errorf("with a limit of %d a machine takes %d", limit, got)
+		}
+	}
+	part := watchBudget{}
+	if part.limitTo(0); !part.take() || part.limit != watchesPart(watch.Limit()) {
+		t.Errorf("without a limit a machine's part is %d", part.limit)
 	}
 }

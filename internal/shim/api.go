@@ -67,6 +67,7 @@ func sharesOf(sb *sandbox.Sandbox) []*shimapi.Share {
 			ContainerId: sh.Container, Source: sh.Source, Destination: sh.Dest,
 			ReadOnly: sh.ReadOnly, Cache: sh.Cache, Transport: sh.Transport,
 			Unwatched: uint64(sh.Unwatched), Untracked: uint64(sh.Untracked),
+			Requests: sh.Requests, Told: sh.Told,
 		})
 	}
 	return list

@@ -85,7 +85,7 @@ func (c *claim) start(ctx context.Context) (_ *sandbox.Sandbox, err error) {
 	sb, err := sandbox.Start(ctx, sandbox.Config{
 		ID: c.id, Driver: driver, Spare: c.spare, Network: network, Hostname: spec.Hostname,
 		CPUs: settings.CPUs, MaxMemory: settings.MaxMemory, Scratch: scratch,
-		Dir: c.bundle, SidecarDir: c.cfg.SidecarDir, Build: c.cfg.Build,
+		Dir: c.bundle, SidecarDir: c.cfg.SidecarDir, Watches: c.cfg.Watches, Build: c.cfg.Build,
 		OnOOM: c.onOOM, Timeline: c.timeline, Log: c.log,
 	})
 	if err != nil {

@@ -30,6 +30,8 @@ type Config struct {
 	Driver func(log *slog.Logger) (driver vm.Driver, scratch string, err error)
 	// SidecarDir is sandbox.Config's.
 	SidecarDir string
+	// Watches is sandbox.Config's.
+	Watches int
 	// Build is the version of the program.
 	Build string
 }

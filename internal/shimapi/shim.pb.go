@@ -305,7 +305,10 @@ type Share struct {
 	// compared from time to time.
 	Unwatched uint64 `protobuf:"varint,7,opt,name=unwatched,proto3" json:"unwatched,omitempty"`
 	// Directories that are not followed, being too many.
-	Untracked     uint64 `protobuf:"varint,8,opt,name=untracked,proto3" json:"untracked,omitempty"`
+	Untracked uint64 `protobuf:"varint,8,opt,name=untracked,proto3" json:"untracked,omitempty"`
+	// What the guest has asked for, and the host's changes that it was told of.
+	Requests      uint64 `protobuf:"varint,9,opt,name=requests,proto3" json:"requests,omitempty"`
+	Told          uint64 `protobuf:"varint,10,opt,name=told,proto3" json:"told,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +395,20 @@ func (x *Share) GetUnwatched() uint64 {
 func (x *Share) GetUntracked() uint64 {
 	if x != nil {
 		return x.Untracked
+	}
+	return 0
+}
+
+func (x *Share) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Share) GetTold() uint64 {
+	if x != nil {
+		return x.Told
 	}
 	return 0
 }
@@ -1566,7 +1583,7 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bbegin_ns\x18\x02 \x01(\x03R\abeginNs\x12\x17\n" +
-	"\atook_ns\x18\x03 \x01(\x03R\x06tookNs\"\xf1\x01\n" +
+	"\atook_ns\x18\x03 \x01(\x03R\x06tookNs\"\xa1\x02\n" +
 	"\x05Share\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12 \n" +
@@ -1575,7 +1592,10 @@ const file_shim_v1_shim_proto_rawDesc = "" +
 	"\x05cache\x18\x05 \x01(\tR\x05cache\x12\x1c\n" +
 	"\ttransport\x18\x06 \x01(\tR\ttransport\x12\x1c\n" +
 	"\tunwatched\x18\a \x01(\x04R\tunwatched\x12\x1c\n" +
-	"\tuntracked\x18\b \x01(\x04R\tuntracked\"\x0f\n" +
+	"\tuntracked\x18\b \x01(\x04R\tuntracked\x12\x1a\n" +
+	"\brequests\x18\t \x01(\x04R\brequests\x12\x12\n" +
+	"\x04told\x18\n" +
+	" \x01(\x04R\x04told\"\x0f\n" +
 	"\rSharesRequest\"=\n" +
 	"\x0eSharesResponse\x12+\n" +
 	"\x06shares\x18\x01 \x03(\v2\x13.byre.shim.v1.ShareR\x06shares\"\x10\n" +

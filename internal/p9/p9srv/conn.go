@@ -99,6 +99,9 @@ func (c *conn) next() error {
 	if err != nil {
 		return err
 	}
+	if n := c.srv.Requests; n != nil {
+		n.Add(1)
+	}
 	if typ == p9.TypeTwrite {
 		return c.nextWrite(size, tag)
 	}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
@@ -65,6 +66,8 @@ type Server struct {
 	// attach is granted. Linux's client cannot do that: leave it empty where
 	// the stream itself has been authenticated.
 	Secret []byte
+	// Requests, if not nil, counts the requests that have arrived.
+	Requests *atomic.Uint64
 
 	pools bufferPools
 }

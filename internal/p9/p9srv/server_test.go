@@ -7,6 +7,7 @@ import (
 	"errors"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,6 +219,19 @@ func TestWithoutASecretThereIsNoAuthentication(t *testing.T) {
 	w := newWire(t, &p9srv.Server{Root: memfs.New().Root()}).session()
 	if d := cmp.Diff(p9.Message(&p9.Rlerror{Ecode: linux.ENOENT}), w.call(&p9.Tauth{AFID: 5})); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	var n atomic.Uint64
+	w := newWire(t, &p9srv.Server{Root: memfs.New().Root(), Requests: &n}).session()
+	before := n.Load()
+	w.call(&p9.Tgetattr{})
+	w.call(&p9.Twrite{})          // refused
+	w.call(&p9.Tread{FID: 99})    // likewise
+	w.call(&p9.Tfsync{FID: 1000}) // a worker's
+	if got := n.Load() - before; got != 4 {
+		t.Errorf("%d requests, want 4", got)
 	}
 }
 
