@@ -123,8 +123,12 @@ func (t *Tree) removed(e *entry, ok bool) {
 
 // renamed ends a rename.
 func (t *Tree) renamed(src, dst *entry, ok bool) {
-	if !ok || src == nil || dst == nil || src == dst {
-		t.removed(src, ok && src != dst)
+	if src != nil && src == dst { // which rename(2) leaves as it is
+		t.unmoved(src)
+		return
+	}
+	if !ok || src == nil || dst == nil {
+		t.removed(src, ok)
 		t.arrived(dst, ok)
 		return
 	}
@@ -150,6 +154,14 @@ func (t *Tree) renamed(src, dst *entry, ok bool) {
 		}
 		moved.st, moved.known, moved.own = st, true, true
 	}
+}
+
+// unmoved ends a rename of a name to itself.
+func (t *Tree) unmoved(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.endLocked(e)
+	t.endLocked(e)
 }
 
 // arrived ends a rename from a place that is not followed.
@@ -196,9 +208,13 @@ func (t *Tree) moveLocked(src, dst *entry) *entry {
 
 // exchanged ends the exchange of two names.
 func (t *Tree) exchanged(a, b *entry, ok bool) {
-	if a == nil || b == nil || a == b {
-		t.arrived(a, ok && a != b)
-		t.arrived(b, ok && a != b)
+	if a != nil && a == b {
+		t.unmoved(a)
+		return
+	}
+	if a == nil || b == nil {
+		t.arrived(a, ok)
+		t.arrived(b, ok)
 		return
 	}
 	t.mu.Lock()

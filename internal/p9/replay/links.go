@@ -62,13 +62,14 @@ func (t *Tree) toldLocked(st *state) {
 }
 
 // knowsLocked says whether the guest, which knows e, knows the contents that st
-// tells of: it may have been told of them under another name of the file.
+// tells of: it may have been told of them under another name of the file, which
+// may have gone since.
 func (t *Tree) knowsLocked(e *entry, st *state) bool {
 	if e.st.sameContents(st) {
 		return true
 	}
 	l := t.links[st.id]
-	if !st.linked || l == nil || !l.told || l.size != st.size || l.mtime != st.mtime {
+	if !st.linked && !e.st.linked || l == nil || !l.told || l.size != st.size || l.mtime != st.mtime {
 		return false
 	}
 	e.st.size, e.st.mtime, e.st.ctime = l.size, l.mtime, l.ctime

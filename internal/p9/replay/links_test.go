@@ -179,3 +179,19 @@ func TestAttributesThatTheGuestSetsUnderOneNameAreItsOwnUnderAll(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// The last of several names is still one that the guest knows all of.
+func TestWhatTheGuestWroteUnderANameThatWentIsItsOwn(t *testing.T) {
+	s := linked(t)
+	w, err := s.guest.Walk("f")
+	s.ok(err)
+	s.ok(w.Open(linux.OWronly))
+	_, err = w.WriteAt([]byte("written by the guest"), 0)
+	s.ok(err)
+	s.ok(w.Clunk())
+	s.ok(s.guest.Unlinkat("f", 0))
+	s.noteAll(watch.Event{Op: watch.Lost})
+	if got := s.all(); len(got) != 0 {
+		t.Errorf("the guest is told of its own change: %v", got)
+	}
+}

@@ -665,3 +665,28 @@ func TestTheGuestIsNotToldOfNamesThatItExchanged(t *testing.T) {
 	s.note("", "f", watch.Modify|watch.Close)
 	s.wants([]string{"modify /f 19"}, nil)
 }
+
+// A name that is moved to itself, or exchanged with itself, is the one that it
+// was: whoever has the file open goes on writing under it.
+func TestANameMovedToItselfStaysKnown(t *testing.T) {
+	for what, flags := range map[string]uint32{"rename": 0, "exchange": linux.RenameExchange} {
+		t.Run(what, func(t *testing.T) {
+			s := newShare(t, replay.Config{})
+			first, err := s.guest.Walk("f")
+			s.ok(err)
+			_, err = first.Getattr(p9.AttrAll)
+			s.ok(err)
+			s.ok(first.Open(linux.ORdwr))
+			s.ok(s.guest.Renameat2("f", s.guest, "f", flags))
+			second, err := s.guest.Walk("f")
+			s.ok(err)
+			s.ok(second.Open(linux.ORdwr))
+			_, err = second.WriteAt([]byte("longer"), 0)
+			s.ok(err)
+			s.ok(second.Clunk())
+			s.ok(first.Clunk())
+			s.noteAll(watch.Event{Op: watch.Lost})
+			s.wants(nil, nil)
+		})
+	}
+}
