@@ -132,6 +132,17 @@ func (m *meta) with(r record) *meta {
 	return &n
 }
 
+// orphaned returns changes as they are to be recorded of m. A file that has lost
+// its last name is changed by who has it open: what follows a verbGone alone would
+// be of the next file of its number, so what is known is said again, and its end.
+func (m *meta) orphaned(changes []record) []record {
+	if m == nil || !m.gone || len(changes) == 0 || changes[0].verb == verbGone {
+		return changes
+	}
+	all := append(m.records(), changes...)
+	return append(all, record{verb: verbGone})
+}
+
 func (n meta) withAttr(r record, old *meta) *meta {
 	key, value, _ := strings.Cut(r.args, " ")
 	name, err1 := hex.DecodeString(key)

@@ -180,3 +180,33 @@ func TestAGuestCannotFillTheSidecar(t *testing.T) {
 		}
 	}
 }
+
+// A file without a name keeps, for who has it open, what is not changed.
+func TestAnUnlinkedOpenFileKeepsWhatIsInTheSidecar(t *testing.T) {
+	m := p9test.Client(export(t, sidecarShare(t)), 1000)
+	f, err := m.Open("f", linux.ORdwr|linux.OCreate, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := errors.Join(f.Setattr(owned(33)), f.Setxattr("trusted.a", []byte("a"), 0), m.Unlink("f"),
+		f.Setxattr("user.b", []byte("b"), 0), f.Setattr(p9.SetAttr{Valid: p9.SetMode, Mode: 0o4711})); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := f.Stat(); err != nil || a.UID != 33 || a.Mode != linux.TypeRegular|0o4711 || a.Nlink != 0 {
+		t.Errorf("it is %d's, %o, has %d names, %v", a.UID, a.Mode, a.Nlink, err)
+	}
+	for name, want := range map[string]string{"trusted.a": "a", "user.b": "b"} {
+		if v, err := f.Getxattr(name); string(v) != want {
+			t.Errorf("%s is %q, %v", name, v, err)
+		}
+	}
+	// The next file, of whatever number, has nothing of it.
+	if g, err := m.Open("f", linux.ORdwr|linux.OCreate, 0o600); err != nil {
+		t.Error(err)
+	} else if a, err := g.Stat(); err != nil || a.UID == 33 || a.Mode != linux.TypeRegular|0o600 {
+		t.Errorf("another file of the name is %d's, %o, %v", a.UID, a.Mode, err)
+	} else {
+		g.Close()
+	}
+}

@@ -79,7 +79,7 @@ func (s *sidecar) put(id fileID, changes ...record) error {
 		lines = append(lines, '\n')
 	}
 	next := s.known[id]
-	for _, r := range changes {
+	for _, r := range next.orphaned(changes) {
 		next = next.with(r)
 		lines = appendLine(lines, id, r)
 	}
