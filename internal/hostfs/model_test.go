@@ -39,17 +39,17 @@ func TestRandomOperationsAgree(t *testing.T) {
 			Path: dir, Mapped: mapped, Handles: 2, Sidecar: dir + ".side",
 			SidecarOnly: mapped && rapid.Bool().Draw(rt, "sidecar only"),
 		}
-		var host p9test.Mount
+		var host *world
 		if rapid.Bool().Draw(rt, "followed") {
 			f := follow(t, cfg)
-			host = p9test.Client(f.guest, 0)
+			host = newWorld(p9test.Client(f.guest, 0))
 			defer f.knows(rt)
 		} else {
-			host = p9test.Client(export(t, cfg), 0)
+			host = newWorld(p9test.Client(export(t, cfg), 0))
 		}
-		model := p9test.Client(p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0), 0)
+		model := newWorld(p9test.Client(p9test.Attach(t, &p9srv.Server{Root: memfs.New().Root()}, 0), 0))
 		local := localMount(t, rt)
-		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			op := draw(rt)
 			got, want := op.do(host), op.do(model)
 			if got != want {
@@ -62,14 +62,14 @@ func TestRandomOperationsAgree(t *testing.T) {
 				rt.Fatalf("%v: host answers %q, the local file system %q", op, got, want)
 			}
 		}
-		got := tree(host, "")
-		if want := tree(model, ""); got != want {
+		got := host.end()
+		if want := model.end(); got != want {
 			rt.Fatalf("host has\n%s\nmodel has\n%s", got, want)
 		}
 		if local == nil {
 			return
 		}
-		if want := tree(local, ""); got != want {
+		if want := local.end(); got != want {
 			rt.Fatalf("host has\n%s\nthe local file system has\n%s", got, want)
 		}
 	})
@@ -90,7 +90,7 @@ func (f *followed) knows(rt *rapid.T) {
 
 // localMount is a directory of this system without a server before it, nil if
 // this process may not do there what the model may.
-func localMount(t *testing.T, rt *rapid.T) p9test.Mount {
+func localMount(t *testing.T, rt *rapid.T) *world {
 	if os.Getuid() != 0 {
 		return nil
 	}
@@ -98,7 +98,7 @@ func localMount(t *testing.T, rt *rapid.T) p9test.Mount {
 	if err != nil {
 		rt.Fatal(err)
 	}
-	return unfollowed{p9test.OS(dir)}
+	return newWorld(unfollowed{p9test.OS(dir)})
 }
 
 // unfollowed is a Mount of this system that does not follow links, as none
@@ -130,6 +130,13 @@ func (m unfollowed) Open(path string, flags linux.OpenFlags, mode linux.Mode) (p
 	return m.Mount.Open(path, flags|linux.ONofollow, mode)
 }
 
+func (m unfollowed) Removexattr(path, name string) error {
+	if _, err := m.Getxattr(path, name); err != nil {
+		return err
+	}
+	return m.Mount.Removexattr(path, name)
+}
+
 func (m unfollowed) Setattr(path string, s p9.SetAttr) error {
 	if a, err := m.Stat(path); err == nil && s.Valid == p9.SetSize && !a.Mode.IsDir() && !a.Mode.IsRegular() {
 		return linux.EINVAL
@@ -144,31 +151,45 @@ type op struct {
 }
 
 func draw(rt *rapid.T) op {
-	path := rapid.SampledFrom([]string{"a", "b", "c", "a/a", "a/b", "b/a", "a/a/c", "c/b"})
+	path := rapid.SampledFrom([]string{"a", "b", "c", "a", "b", "a/a", "a/b", "b/a", "a/a/c", "c/b"})
 	return op{
 		kind: rapid.SampledFrom([]string{
 			"write", "write", "mkdir", "mkdir", "symlink", "link", "rename", "rename", "unlink",
-			"rmdir", "truncate", "chmod", "chown", "mknod", "setxattr", "read",
+			"rmdir", "truncate", "chmod", "chown", "mknod", "setxattr", "removexattr", "read", "append",
+			"exchange", "exchange", "noreplace", "hold", "hold", "hold", "hold",
+			"held write", "held read", "held truncate", "held chmod", "held chown", "held setxattr", "held getxattr",
+			"held lock", "held lock", "held lock",
 		}).Draw(rt, "op"),
 		a: path.Draw(rt, "a"), b: path.Draw(rt, "b"), n: rapid.IntRange(0, 5000).Draw(rt, "n"),
 	}
 }
 
 // do performs the operation and tells its outcome.
-func (o op) do(m p9test.Mount) string {
+func (o op) do(m *world) string {
 	var err error
-	if l, ok := m.(unfollowed); ok {
+	if strings.HasPrefix(o.kind, "held ") {
+		return m.held(o)
+	}
+	dropped := ""
+	if o.kind == "hold" {
+		dropped = m.drop(o)
+	}
+	if l, ok := m.Mount.(unfollowed); ok {
 		err = l.reach(o.a)
-		if _, missing := l.Stat(o.a); err == nil && (o.kind == "rename" || o.kind == "link" && missing == nil) {
+		if _, missing := l.Stat(o.a); err == nil && (o.moves() || o.kind == "link" && missing == nil) {
 			err = l.reach(o.b)
 		}
 		if err != nil {
-			return o.outcome(err)
+			return dropped + o.outcome(err)
 		}
 	}
 	switch o.kind {
 	case "write":
 		return o.write(m)
+	case "append":
+		return o.append(m)
+	case "hold":
+		return dropped + m.hold(o)
 	case "read":
 		return read(m, o.a)
 	case "mkdir":
@@ -179,6 +200,10 @@ func (o op) do(m p9test.Mount) string {
 		err = m.Link(o.a, o.b)
 	case "rename":
 		err = m.Rename(o.a, o.b)
+	case "exchange":
+		err = m.Rename2(o.a, o.b, linux.RenameExchange)
+	case "noreplace":
+		err = m.Rename2(o.a, o.b, linux.RenameNoreplace)
 	case "unlink":
 		err = m.Unlink(o.a)
 	case "rmdir":
@@ -197,16 +222,24 @@ func (o op) do(m p9test.Mount) string {
 			return "skipped"
 		}
 		err = m.Setxattr(o.a, "user.x", []byte(o.b), 0)
+	case "removexattr":
+		if a, e := m.Stat(o.a); e == nil && !a.Mode.IsRegular() && !a.Mode.IsDir() {
+			return "skipped"
+		}
+		err = m.Removexattr(o.a, "user.x")
 	}
 	return o.outcome(err)
 }
+
+// moves says that the operation is a rename.
+func (o op) moves() bool { return o.kind == "rename" || o.kind == "exchange" || o.kind == "noreplace" }
 
 // outcome is an error without which of two reasons was looked at first.
 func (o op) outcome(err error) string {
 	switch {
 	case o.kind == "link" && errors.Is(err, linux.EPERM):
 		err = linux.EEXIST
-	case o.kind == "rename" && errors.Is(err, linux.ENOTDIR):
+	case o.moves() && errors.Is(err, linux.ENOTDIR):
 		err = linux.ENOENT
 	}
 	return outcome(err)
@@ -222,13 +255,28 @@ func (o op) write(m p9test.Mount) string {
 	return fmt.Sprint(n, outcome(err))
 }
 
+func (o op) append(m p9test.Mount) string {
+	f, err := m.Open(o.a, linux.OWronly|linux.OAppend, 0)
+	if err != nil {
+		return outcome(err)
+	}
+	defer f.Close()
+	// Where O_APPEND writes is not said by the offset.
+	n, err := f.WriteAt([]byte(strings.Repeat("a", o.n%50+1)), int64(o.n))
+	return fmt.Sprint(n, outcome(err))
+}
+
 func read(m p9test.Mount, path string) string {
 	f, err := m.Open(path, linux.ORdonly, 0)
 	if err != nil {
 		return outcome(err)
 	}
 	defer f.Close()
-	b := make([]byte, 8192)
+	return whole(f)
+}
+
+func whole(f p9test.File) string {
+	b := make([]byte, 16384)
 	n, err := f.ReadAt(b, 0)
 	return fmt.Sprintf("%q %s", b[:n], outcome(err))
 }

@@ -42,6 +42,14 @@ func (f *FID) Renameat(oldName string, dir *FID, newName string) error {
 	}, &p9.Rrenameat{})
 }
 
+// Renameat2 is Renameat with the flags of renameat2(2). It is a request beyond
+// 9P2000.L.
+func (f *FID) Renameat2(oldName string, dir *FID, newName string, flags uint32) error {
+	return f.c.Call(&p9.Trenameat2{
+		OldDirFID: f.num, OldName: oldName, NewDirFID: dir.num, NewName: newName, Flags: flags,
+	}, &p9.Rrenameat2{})
+}
+
 // Rename moves the file f.
 func (f *FID) Rename(dir *FID, name string) error {
 	return f.c.Call(&p9.Trename{FID: f.num, DirFID: dir.num, Name: name}, &p9.Rrename{})

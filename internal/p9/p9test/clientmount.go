@@ -113,6 +113,14 @@ func (m *clientMount) Rename(oldPath, newPath string) error {
 	})
 }
 
+func (m *clientMount) Rename2(oldPath, newPath string, flags uint32) error {
+	return m.in(oldPath, func(from *p9client.FID, oldName string) error {
+		return m.in(newPath, func(to *p9client.FID, newName string) error {
+			return from.Renameat2(oldName, to, newName, flags)
+		})
+	})
+}
+
 func (m *clientMount) Unlink(p string) error {
 	return m.in(p, func(d *p9client.FID, name string) error { return d.Unlinkat(name, 0) })
 }
@@ -199,4 +207,8 @@ func (f clientFile) Close() error                             { return f.fid.Clu
 
 func (f clientFile) Setxattr(name string, value []byte, flags uint32) error {
 	return f.fid.Setxattr(name, value, flags)
+}
+
+func (f clientFile) Lock(typ uint8, start, length uint64) (uint8, error) {
+	return f.fid.Lock(p9.Lock{Type: typ, Start: start, Length: length, ClientID: "test" + p9.LockClientOFD}, 0)
 }

@@ -27,6 +27,8 @@ type Mount interface {
 	Link(oldPath, newPath string) error
 	// Rename moves a file.
 	Rename(oldPath, newPath string) error
+	// Rename2 is Rename with the flags of renameat2(2).
+	Rename2(oldPath, newPath string, flags uint32) error
 	// Unlink removes a file that is no directory.
 	Unlink(path string) error
 	// Rmdir removes a directory.
@@ -65,6 +67,9 @@ type File interface {
 	Setxattr(name string, value []byte, flags uint32) error
 	// Getxattr is fgetxattr(2).
 	Getxattr(name string) ([]byte, error)
+	// Lock tries to take, or gives up, a byte range for the open file itself, as
+	// F_OFD_SETLK does: LockBlocked says that another stands in the way.
+	Lock(typ uint8, start, length uint64) (status uint8, err error)
 	// Sync is fsync(2), or fdatasync(2).
 	Sync(datasync bool) error
 	// Close closes the file.

@@ -59,6 +59,10 @@ func (m osMount) Rename(oldPath, newPath string) error {
 	return errno(unix.Rename(m.path(oldPath), m.path(newPath)))
 }
 
+func (m osMount) Rename2(oldPath, newPath string, flags uint32) error {
+	return errno(unix.Renameat2(unix.AT_FDCWD, m.path(oldPath), unix.AT_FDCWD, m.path(newPath), uint(flags)))
+}
+
 func (m osMount) Unlink(p string) error { return errno(unix.Unlink(m.path(p))) }
 
 func (m osMount) Rmdir(p string) error { return errno(unix.Rmdir(m.path(p))) }
@@ -242,6 +246,18 @@ func (f osFile) Sync(datasync bool) error {
 		return errno(unix.Fdatasync(int(f)))
 	}
 	return errno(unix.Fsync(int(f)))
+}
+
+func (f osFile) Lock(typ uint8, start, length uint64) (uint8, error) {
+	l := unix.Flock_t{
+		Type:  map[uint8]int16{p9.LockRead: unix.F_RDLCK, p9.LockWrite: unix.F_WRLCK, p9.LockUnlock: unix.F_UNLCK}[typ],
+		Start: int64(start), Len: int64(length),
+	}
+	err := unix.FcntlFlock(uintptr(f), unix.F_OFD_SETLK, &l)
+	if errors.Is(err, unix.EAGAIN) {
+		return p9.LockBlocked, nil
+	}
+	return p9.LockSuccess, errno(err)
 }
 
 func (f osFile) Close() error { return errno(unix.Close(int(f))) }
