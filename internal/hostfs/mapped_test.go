@@ -129,3 +129,75 @@ func TestMetadataOfPodmanIsUnderstood(t *testing.T) {
 		}
 	}
 }
+
+// The value is that of containers/storage: podman, libkrun and fuse-overlayfs
+// read uid:gid:0mode with the file's type in the mode.
+func TestWhatIsStoredIsExactlyWhatOthersRead(t *testing.T) {
+	dir := t.TempDir()
+	m := p9test.Client(export(t, hostfs.Config{Path: dir, Mapped: true, UID: 1000, GID: 1000, Sidecar: filepath.Join(t.TempDir(), "side")}), 0)
+	f, err := m.Open("file", linux.OCreate|linux.ORdwr, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for _, err := range []error{
+		m.Mkdir("dir", 0o750), m.Mknod("fifo", linux.TypeFIFO|0o600, 0, 0),
+		m.Mknod("null", linux.TypeChar|0o666, 1, 3), m.Mknod("disk", linux.TypeBlock|0o660, 259, 300),
+		m.Setattr("file", p9.SetAttr{Valid: p9.SetUID | p9.SetGID, UID: 33, GID: 4294967294}),
+		m.Setattr("dir", p9.SetAttr{Valid: p9.SetMode, Mode: 0o7777}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string][2]string{
+		"file": {"33:4294967294:0100640"}, "dir": {"0:0:047777"}, "fifo": {"0:0:010600"},
+		"null": {"0:0:020666", "1:3"}, "disk": {"0:0:060660", "259:300"},
+	} {
+		for i, attr := range []string{"user.containers.override_stat", "user.byre.rdev"} {
+			buf := make([]byte, 100)
+			n, err := unix.Lgetxattr(filepath.Join(dir, name), attr, buf)
+			if want[i] == "" && err == unix.ENODATA {
+				continue
+			}
+			if got := string(buf[:max(n, 0)]); err != nil || got != want[i] {
+				t.Errorf("%s of %s is %q, %v, want %q", attr, name, got, err, want[i])
+			}
+		}
+	}
+}
+
+// As podman's and libkrun's own files are: what is shown is what they stored,
+// and a change keeps the rest of it.
+func TestAFileOfAnotherToolIsShownAndChanged(t *testing.T) {
+	dir := t.TempDir()
+	for name, value := range map[string]string{"f": "1:2:0104755", "pipe": "3:4:010644:pipe", "plain": "5:6:0644"} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setxattr(path, "user.containers.override_stat", []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := p9test.Client(export(t, hostfs.Config{Path: dir, Mapped: true}), 0)
+	for name, want := range map[string]p9.Attr{
+		"f":     {UID: 1, GID: 2, Mode: linux.TypeRegular | 0o4755},
+		"pipe":  {UID: 3, GID: 4, Mode: linux.TypeFIFO | 0o644},
+		"plain": {UID: 5, GID: 6, Mode: linux.TypeRegular | 0o644},
+	} {
+		if a, err := m.Stat(name); err != nil || a.UID != want.UID || a.GID != want.GID || a.Mode != want.Mode {
+			t.Errorf("%s is %d:%d %o, %v", name, a.UID, a.GID, a.Mode, err)
+		}
+		if err := m.Setattr(name, p9.SetAttr{Valid: p9.SetUID, UID: 9}); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, want := range map[string]string{"f": "9:2:0100755", "pipe": "9:4:010644", "plain": "9:6:0100644"} {
+		buf := make([]byte, 100)
+		n, err := unix.Getxattr(filepath.Join(dir, name), "user.containers.override_stat", buf)
+		if got := string(buf[:max(n, 0)]); err != nil || got != want {
+			t.Errorf("%s then holds %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
