@@ -5,5 +5,8 @@
 //
 // usage: locker flock|fcntl FILE ROUNDS
 //
+// "locker mongod FILE" locks a file as mongod does mongod.lock, writes its pid into
+// it, and empties it when it is told to end.
+//
 // "locker mapped FILE" maps a file for writing and stays until it is killed.
 package main

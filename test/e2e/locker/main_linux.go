@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"time"
 
@@ -44,6 +45,9 @@ var kinds = map[string]struct{ lock, unlock func(fd int) error }{
 func run(args []string) error {
 	if len(args) == 2 && args[0] == "mapped" {
 		return stayMapped(args[1])
+	}
+	if len(args) == 2 && args[0] == "mongod" {
+		return serveAlone(args[1])
 	}
 	if len(args) != 3 {
 		return fmt.Errorf("usage: locker flock|fcntl FILE ROUNDS")
@@ -95,6 +99,43 @@ func stayMapped(path string) error {
 	for {
 		time.Sleep(time.Hour)
 	}
+}
+
+// serveAlone does with a file what mongod does with mongod.lock: its lock is taken
+// or the program ends, its pid stands in it while it runs, and what it finds
+// there is left by one that was killed.
+func serveAlone(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM)
+	whole := &unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, whole); err != nil {
+		return fmt.Errorf("lock: %s: %w", unix.ErrnoName(err.(unix.Errno)), err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	left := "a clean end"
+	if st.Size() > 0 {
+		left = "a kill"
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(f, os.Getpid()); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	fmt.Println("holds it after", left)
+	<-stop
+	return f.Truncate(0)
 }
 
 // alone writes who is here, stays for a while and looks whether somebody else
