@@ -28,7 +28,7 @@ import (
 // in a container, over mounted shares of the host.
 func TestSharesKeepTheContractInAGuest(t *testing.T) {
 	testenv.NeedRoot(t, "pass owners through")
-	cases := []struct{ name, cache string }{{"passthrough", "loose"}, {"mapped", "loose"}}
+	cases := []struct{ name, cache string }{{"passthrough", "loose"}, {"mapped", "loose"}, {"sidecar", "loose"}}
 	var names []string
 	for _, c := range cases {
 		names = append(names, c.name)
@@ -49,7 +49,7 @@ func TestSharesKeepTheContractInAGuest(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs, err := hostfs.Open(hostfs.Config{
-			Path: dir, Mapped: c.name == "mapped", Sidecar: filepath.Join(t.TempDir(), "side"),
+			Path: dir, Mapped: c.name != "passthrough", SidecarOnly: c.name == "sidecar", Sidecar: filepath.Join(t.TempDir(), "side"),
 		})
 		if err != nil {
 			t.Fatal(err)
