@@ -30,6 +30,9 @@ func (s *suite) slowSwitch(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.expect(t, guest, 1)
+	if _, err := w.conn.Write(arpRequest(here, guest)); err != nil { // tells whom to answer
+		t.Fatal(err)
+	}
 	answers := 0
 	const rounds, requests = 8, 48
 	for round := range rounds {

@@ -30,6 +30,8 @@ type wire struct {
 	conn     net.Conn
 	// in reads conn with room for the largest packet of it.
 	in *bufio.Reader
+	// asked counts what was asked for.
+	asked byte
 }
 
 // switchNetwork is what a switch listens on (vm.NIC).
@@ -100,18 +102,21 @@ var (
 func card(n byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, n} }
 
 // ask sends ARP requests for an address until a card answers, and says whether
-// it does. Answers of other cards do not count: a guest may have sent some
-// before, to another switch that did not read them.
+// it does. Answers of other cards do not count, nor those to what was asked
+// before: a guest may have sent some to a switch that did not read them, and to
+// each of several requests.
 func (w *wire) ask(t testing.TB, address netip.Addr, mac net.HardwareAddr, wait time.Duration) bool {
 	t.Helper()
+	w.asked++
+	from := netip.AddrFrom4([4]byte{10, 9, 0, 16 + w.asked%200})
 	end := time.Now().Add(wait)
 	if err := w.conn.SetDeadline(end); err != nil {
 		t.Fatal(err)
 	}
 	replies := make(chan bool, 1)
-	go func() { replies <- w.reply(address, mac) }() // ends with the deadline
+	go func() { replies <- w.reply(address, mac, from) }() // ends with the deadline
 	for {
-		if _, err := w.conn.Write(arpRequest(address)); err != nil && time.Now().Before(end) {
+		if _, err := w.conn.Write(arpRequest(from, address)); err != nil && time.Now().Before(end) {
 			t.Fatal(err)
 		}
 		select {
@@ -123,22 +128,23 @@ func (w *wire) ask(t testing.TB, address netip.Addr, mac net.HardwareAddr, wait 
 }
 
 // arpRequest is a frame behind its length (RFC 826).
-func arpRequest(address netip.Addr) []byte {
+func arpRequest(from, address netip.Addr) []byte {
 	f := []byte{0, 0, 0, 42, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 0xfe, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 0xfe}
-	f = append(f, here.AsSlice()...)
+	f = append(f, from.AsSlice()...)
 	f = append(f, make([]byte, 6)...)
 	return append(f, address.AsSlice()...)
 }
 
-// reply reads frames until one is a card's ARP reply for address.
-func (w *wire) reply(address netip.Addr, mac net.HardwareAddr) bool {
+// reply reads frames until one is a card's ARP reply for address to who asks.
+func (w *wire) reply(address netip.Addr, mac net.HardwareAddr, asks netip.Addr) bool {
 	for {
 		frame, err := w.frame()
 		if err != nil {
 			return false
 		}
 		if len(frame) >= 42 && bytes.Equal(frame[12:22], []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 2}) &&
-			bytes.Equal(frame[22:28], mac) && bytes.Equal(frame[28:32], address.AsSlice()) {
+			bytes.Equal(frame[22:28], mac) && bytes.Equal(frame[28:32], address.AsSlice()) &&
+			bytes.Equal(frame[38:42], asks.AsSlice()) {
 			return true
 		}
 	}
@@ -273,7 +279,7 @@ func (s *suite) deadSwitch(t *testing.T) {
 // clog has the guest answer more than anybody reads.
 func (m *machine) clog(t testing.TB, w *wire) {
 	t.Helper()
-	request := arpRequest(guest)
+	request := arpRequest(here, guest)
 	many := bytes.Repeat(request, 1000)
 	for n := range 400 {
 		if err := w.conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
