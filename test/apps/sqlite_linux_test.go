@@ -74,9 +74,11 @@ func (l ledger) must(id, sql string) string {
 }
 
 // entries is what a writer says to make count entries, each in a transaction
-// that also raises the total.
+// that also raises the total. What goes wrong is told with the system call that
+// it comes of.
 func entries(machine string, writer, count int) string {
 	var sql strings.Builder
+	sql.WriteString(".log stderr\n")
 	for n := range count {
 		fmt.Fprintf(&sql, "BEGIN IMMEDIATE; INSERT INTO entry VALUES ('%s', %d, %d, randomblob(%d));"+
 			"UPDATE total SET n = n + 1; COMMIT; SELECT 'made %d';\n", machine, writer, n, 100+n*37%3000, n)
