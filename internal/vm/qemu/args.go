@@ -150,11 +150,14 @@ func socketFD(id string, fd int) string {
 }
 
 // nicArgs puts a network card on a hub of its own, where nothing else is until
-// a switch is attached to it (nics.go).
+// a switch is attached to it (nics.go). A clone is not to announce itself: the
+// work that Linux' virtio_net has for that waits for rtnl_lock, and to take a link
+// down waits for that work with the lock held, for good (virtnet_close in 6.12).
+// Clones are given addresses of their own, which they announce when they have them.
 func nicArgs(i int) []string {
 	return []string{
 		"-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d", nicNetdev(i), i),
-		"-device", fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,mac=%s,romfile=", nicDevice(i), nicNetdev(i), nicAddress(i)),
+		"-device", fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,mac=%s,guest_announce=off,romfile=", nicDevice(i), nicNetdev(i), nicAddress(i)),
 	}
 }
 

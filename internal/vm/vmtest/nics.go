@@ -92,6 +92,16 @@ func (m *machine) setUp(t testing.TB, at net.HardwareAddr, n byte, address netip
 	}
 }
 
+// takeDown takes a card's address away.
+func (m *machine) takeDown(t testing.TB, at net.HardwareAddr) {
+	t.Helper()
+	if _, err := m.guest.ConfigureNetwork(bounded(t), &guestapi.NetworkRequest{
+		Links: []*guestapi.Link{{Device: at, Change: guestapi.Link_TAKE_DOWN}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var (
 	here  = netip.MustParseAddr("10.9.0.1")
 	guest = netip.MustParseAddr("10.9.0.2")
@@ -185,11 +195,7 @@ func (s *suite) nics(t *testing.T) {
 	m.setUp(t, second, 2, other)
 	b.expect(t, other, 2)
 
-	if _, err := m.guest.ConfigureNetwork(bounded(t), &guestapi.NetworkRequest{
-		Links: []*guestapi.Link{{Device: first, Change: guestapi.Link_TAKE_DOWN}},
-	}); err != nil {
-		t.Fatal(err)
-	}
+	m.takeDown(t, first)
 	for _, w := range []*wire{a, b} {
 		if w.ask(t, guest, card(1), time.Second) || w.ask(t, guest, card(2), time.Second) {
 			t.Error("an address that was taken down is there still")
@@ -210,6 +216,20 @@ func (s *suite) nics(t *testing.T) {
 	m.setUp(t, m.attachNIC(t, again), 3, guest)
 	again.expect(t, guest, 3)
 	b.expect(t, other, 2)
+}
+
+// restlessNIC has a card come and go while a clone's first seconds pass, in which
+// whoever emulates it may have it announce itself.
+func (s *suite) restlessNIC(t *testing.T) {
+	m := s.start(t, vm.Config{})
+	w := newWire(t)
+	at := m.attachNIC(t, w)
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		m.setUp(t, at, 1, guest)
+		m.takeDown(t, at)
+	}
+	m.setUp(t, at, 1, guest)
+	w.expect(t, guest, 1)
 }
 
 func (s *suite) manyNICs(t *testing.T) {

@@ -62,6 +62,7 @@ func Run(t *testing.T, cfg Config) {
 		{"PortsArePluggedAndUnplugged", s.ports},
 		{"PortsRunOut", s.manyPorts},
 		{"CardsAreAttachedAndDetached", s.nics},
+		{"ACardOfAYoungCloneGoesUpAndDown", s.restlessNIC},
 		{"CardsRunOut", s.manyNICs},
 		{"ASlowSwitchGetsWholeFrames", s.slowSwitch},
 		{"ADeadSwitchTakesNoCardWithIt", s.deadSwitch},
