@@ -107,6 +107,19 @@ func (c *Container) lock(ctx context.Context) error {
 
 func (c *Container) unlock() { <-c.op }
 
+// held finds a container and waits for its op, which the caller gives up by
+// unlock.
+func (e *Engine) held(ctx context.Context, ref string) (*Container, error) {
+	c, err := e.containers.get(ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.lock(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
 // snapshot returns what is known of the container at present.
 func (c *Container) snapshot() Record {
 	c.mu.Lock()

@@ -164,11 +164,8 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, ref, containerRef string
 // forgetNetwork takes a container off a network that was removed while it did
 // not run; cause is said where it is on none of that name.
 func (e *Engine) forgetNetwork(ctx context.Context, name, containerRef string, cause error) error {
-	c, err := e.containers.get(containerRef)
+	c, err := e.held(ctx, containerRef)
 	if err != nil {
-		return err
-	}
-	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.unlock()
@@ -187,11 +184,8 @@ func (e *Engine) changeNetwork(ctx context.Context, ref, containerRef string, ch
 	if err != nil {
 		return err
 	}
-	c, err := e.containers.get(containerRef)
+	c, err := e.held(ctx, containerRef)
 	if err != nil {
-		return err
-	}
-	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.unlock()

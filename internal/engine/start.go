@@ -26,11 +26,8 @@ import (
 // Start starts a container. It returns when its process runs; errdefs'
 // ErrNotModified says that it ran already.
 func (e *Engine) Start(ctx context.Context, ref string) error {
-	c, err := e.containers.get(ref)
+	c, err := e.held(ctx, ref)
 	if err != nil {
-		return err
-	}
-	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.unlock()

@@ -207,11 +207,8 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 }
 
 func (e *Engine) freeze(ctx context.Context, ref string, pause bool) error {
-	c, err := e.containers.get(ref)
+	c, err := e.held(ctx, ref)
 	if err != nil {
-		return err
-	}
-	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.unlock()

@@ -48,7 +48,7 @@ type job struct {
 // newTracker starts to show; ctx is that of the pull.
 func newTracker(ctx context.Context, store *Store, progress Progress) *tracker {
 	t := &tracker{store: store, progress: progress, done: make(chan struct{})}
-	t.wg.Go(func() { t.watch(ctx) })
+	t.wg.Go(func() { repeat(ctx, t.done, t.update) })
 	return t
 }
 
@@ -94,15 +94,16 @@ func (t *tracker) show(j *job, status string, p *jsonstream.Progress) {
 
 func layerID(d digest.Digest) string { return short(d.Encoded()) }
 
-func (t *tracker) watch(ctx context.Context) {
+// repeat calls update from time to time until done is closed.
+func repeat(ctx context.Context, done <-chan struct{}, update func(context.Context)) {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-t.done:
+		case <-done:
 			return
 		case <-tick.C:
-			t.update(ctx)
+			update(ctx)
 		}
 	}
 }

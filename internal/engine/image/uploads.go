@@ -6,7 +6,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -39,7 +38,7 @@ type upload struct {
 // newUploads starts to show; ctx is that of the push.
 func newUploads(ctx context.Context, progress Progress) *uploads {
 	u := &uploads{progress: progress, tracker: docker.NewInMemoryTracker(), done: make(chan struct{})}
-	u.wg.Go(func() { u.watch(ctx) })
+	u.wg.Go(func() { repeat(ctx, u.done, u.update) })
 	return u
 }
 
@@ -60,19 +59,6 @@ func (u *uploads) show(j *upload, status string, p *jsonstream.Progress) {
 		p = &jsonstream.Progress{}
 	}
 	u.progress(jsonstream.Message{ID: layerID(j.desc.Digest), Status: status, Progress: p})
-}
-
-func (u *uploads) watch(ctx context.Context) {
-	tick := time.NewTicker(progressEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-u.done:
-			return
-		case <-tick.C:
-			u.update(ctx)
-		}
-	}
 }
 
 // update shows what changed since the last time.
