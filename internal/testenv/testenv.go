@@ -73,6 +73,18 @@ func NeedRoot(tb testing.TB, format string, args ...any) {
 	}
 }
 
+// Twice says that the same tests are run once more, by an ordinary user: what is the
+// same for every user is left to that run. build/test sets it.
+func Twice() bool { return os.Getenv("BYRE_TEST_TWICE") == "1" && os.Geteuid() == 0 }
+
+// Once skips a test that is the same for every user where it runs twice.
+func Once(tb testing.TB) {
+	tb.Helper()
+	if Twice() {
+		tb.Skip("runs as an ordinary user, to whom nothing of it is different")
+	}
+}
+
 // NeedTool returns the path of the first of some programs that is there.
 func NeedTool(tb testing.TB, names ...string) string {
 	tb.Helper()

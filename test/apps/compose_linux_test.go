@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 // shop is a compose project, a copy of testdata/shop.
@@ -51,6 +53,7 @@ func (s *shop) wants(index, want string) {
 }
 
 func TestAComposeProjectWithADatabaseAndACache(t *testing.T) {
+	testenv.Once(t)
 	t.Parallel()
 	phase := phases(t, "shop")
 	for _, image := range []string{"postgres", "redis", "python"} {

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"byre.dev/byre/internal/testenv"
 )
 
 const (
@@ -113,6 +115,7 @@ func (k kind) stays() bool { return k.policy != "" && !k.ends() }
 // BYRE_CHAOS_STEPS is how many steps there are, BYRE_CHAOS_SEED repeats a walk
 // as far as times allow.
 func TestKilledAtRandom(t *testing.T) {
+	testenv.Once(t)
 	steps := number(t, "BYRE_CHAOS_STEPS", chaosSteps)
 	seed := number(t, "BYRE_CHAOS_SEED", int(time.Now().UnixNano()&0xffffff))
 	t.Logf("%d steps, BYRE_CHAOS_SEED=%d", steps, seed)

@@ -131,9 +131,35 @@ func byre(home string, args ...string) error {
 
 func load(home string) error { return byre(home, "load", "-q", "-i", shared.image) }
 
+// rootToo begins the line by which a script says why it runs as root as well as
+// for an ordinary user; see testenv.Twice.
+const rootToo = "# As root too: "
+
+// scripts are the files of those that run.
+func scripts(t *testing.T) (files []string) {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !testenv.Twice() || bytes.Contains(text, []byte("\n"+rootToo)) {
+			files = append(files, file)
+		}
+	}
+	if len(files) == 0 {
+		t.Fatal("there are no scripts")
+	}
+	return files
+}
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Files:               scripts(t),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("BYRE_HOME", shared.home)
