@@ -74,7 +74,9 @@ func (f *file) Mapped() linux.Errno {
 }
 
 // Open opens the file through its handle, so that it is this file and none
-// that took its name, and only if it is one whose opening has no effects.
+// that took its name, and only if it is one whose opening has no effects. A file
+// whose name others took away or gave to another is ESTALE: nobody finds it by
+// name any more, and who holds a lock relies on that.
 func (n *node) Open(flags linux.OpenFlags) (p9srv.File, linux.Errno) {
 	f, e := n.open(flags)
 	if e != 0 {
@@ -97,6 +99,9 @@ func (n *node) open(flags linux.OpenFlags) (*file, linux.Errno) {
 		return nil, e
 	}
 	defer n.fs.unpin(n.ino)
+	if n.lost() {
+		return nil, linux.ESTALE
+	}
 	if flags&linux.OTrunc != 0 {
 		if e := n.fs.mayChange(n.ino); e != 0 {
 			return nil, e

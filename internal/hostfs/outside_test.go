@@ -18,6 +18,7 @@ import (
 	"byre.dev/byre/internal/hostfs"
 	"byre.dev/byre/internal/linux"
 	"byre.dev/byre/internal/p9"
+	"byre.dev/byre/internal/p9/p9client"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/p9test"
 	"byre.dev/byre/internal/testenv"
@@ -218,5 +219,73 @@ func TestARemovedShareAnswersAtOnce(t *testing.T) {
 	f.Close()
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("a removed root takes %v", d)
+	}
+}
+
+// Who has a lock, as SQLite, takes a file that can be opened for one that is there.
+func TestAFileWhoseNameTheHostTookAwayIsNotOpened(t *testing.T) {
+	for name, take := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"moved":    func(path string) error { return os.Rename(path, path+".old") },
+		"replaced": func(path string) error { return os.Rename(path+".new", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			share, _ := outside(t)
+			root := export(t, hostfs.Config{Path: share})
+			path := filepath.Join(share, "f")
+			if err := errors.Join(os.WriteFile(path, []byte("old"), 0o644), os.WriteFile(path+".new", nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			var fids []*p9client.FID
+			for range 2 {
+				f, err := root.Walk("f")
+				if err != nil {
+					t.Fatal(err)
+				}
+				fids = append(fids, f)
+			}
+			if err := errors.Join(fids[0].Open(linux.ORdonly), fids[0].Clunk()); err != nil {
+				t.Fatal(err) // which leaves the server a handle of the file
+			}
+			if err := take(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := fids[1].Open(linux.ORdonly); !errors.Is(err, linux.ESTALE) {
+				t.Errorf("open: %v", err)
+			}
+		})
+	}
+}
+
+func TestAFileThatTheGuestMovedOrRemovedIsStillOpenedByItsFid(t *testing.T) {
+	share, _ := outside(t)
+	root := export(t, hostfs.Config{Path: share})
+	path := filepath.Join(share, "f")
+	if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(path, path+".other"); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func() error{
+		func() error { return root.Renameat("f", root, "g") },
+		func() error { return root.Unlinkat("g", 0) },
+		func() error { return root.Unlinkat("f.other", 0) },
+	} {
+		f, err := root.Walk("f")
+		if err != nil {
+			if f, err = root.Walk("g"); err != nil {
+				f, err = root.Walk("f.other")
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Open(linux.ORdonly); err != nil {
+			t.Errorf("open: %v", err)
+		}
 	}
 }

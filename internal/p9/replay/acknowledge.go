@@ -267,7 +267,7 @@ func (f *mirrorFile) use() (p9srv.File, linux.Errno) {
 		return f.file, 0
 	}
 	n := &node{Node: f.n.inner, t: f.n.t, e: f.n.e}
-	file, e := n.Open(f.flags)
+	file, e := n.open(f.flags) // this file, whatever has its name by now
 	if e == 0 {
 		f.file = file
 	}
