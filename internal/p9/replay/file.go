@@ -209,6 +209,9 @@ func (t *Tree) closed1(n *node, id p9srv.FileID, a *p9.Attr) {
 		return
 	}
 	delete(t.opens, id)
+	if a != nil && a.Nlink > 0 && (n.e == nil || n.e.dir == nil) && (o.unknown || o.size == a.Size) {
+		t.toldByHandleLocked(a)
+	}
 	if e := n.e; a != nil && e != nil && e.dir != nil && (!e.known || e.st.id == a.QID) {
 		if !o.unknown && o.size != a.Size {
 			e.dirty = true

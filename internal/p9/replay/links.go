@@ -54,10 +54,19 @@ func (t *Tree) linkLocked(id p9.QID) *linked {
 
 // toldLocked notes that the guest knows the contents that st tells of.
 func (t *Tree) toldLocked(st *state) {
-	if !st.linked {
-		return
+	if st.linked {
+		t.linkLocked(st.id).tell(st)
 	}
-	l := t.linkLocked(st.id)
+}
+
+// toldByHandleLocked is toldLocked, of a file that lost the name by which the
+// guest found it: it may have others, of which one may be the last.
+func (t *Tree) toldByHandleLocked(a *p9.Attr) {
+	st := stateOf(a)
+	t.linkLocked(st.id).tell(&st)
+}
+
+func (l *linked) tell(st *state) {
 	l.told, l.size, l.mtime, l.ctime = true, st.size, st.mtime, st.ctime
 }
 

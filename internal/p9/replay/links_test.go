@@ -195,3 +195,19 @@ func TestWhatTheGuestWroteUnderANameThatWentIsItsOwn(t *testing.T) {
 		t.Errorf("the guest is told of its own change: %v", got)
 	}
 }
+
+// It is written through a handle that outlives the name it was opened by.
+func TestWhatTheGuestWritesAfterANameWentIsItsOwn(t *testing.T) {
+	s := linked(t)
+	w, err := s.guest.Walk("f")
+	s.ok(err)
+	s.ok(w.Open(linux.OWronly))
+	s.ok(s.guest.Unlinkat("f", 0))
+	_, err = w.WriteAt([]byte("written by the guest"), 0)
+	s.ok(err)
+	s.ok(w.Clunk())
+	s.noteAll(watch.Event{Op: watch.Lost})
+	if got := s.all(); len(got) != 0 {
+		t.Errorf("the guest is told of its own change: %v", got)
+	}
+}
