@@ -95,9 +95,8 @@ func (l ledger) check(id string, want int) {
 	}
 }
 
-// It runs by itself: beside the other databases a writer has met "disk I/O error"
-// after its commit, the known fault of README.md.
 func TestSQLiteInTwoMachinesKeepsEveryRow(t *testing.T) {
+	t.Parallel()
 	phase := phases(t, "sqlite")
 	l := newLedger(t, "rollback", "delete")
 	machines := map[string]string{"a": l.machine("rollback-a"), "b": l.machine("rollback-b")}
