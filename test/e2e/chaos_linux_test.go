@@ -65,6 +65,8 @@ type walker struct {
 	disturbed bool
 	// unsure says that a command about it was cut off by a kill.
 	unsure bool
+	// explained is an end that was found true: it stays until the next.
+	explained end
 	// mayRest says that it need not run whatever its restart policy: it was not
 	// told to start, or told to end since, or nobody knows. Without it a policy
 	// that restarts has it running.

@@ -26,7 +26,15 @@ type inspected struct {
 		Status, Error string
 		Running       bool
 		ExitCode, Pid int
+		FinishedAt    string
 	}
+}
+
+// end is how a container ended.
+type end struct {
+	code       int
+	error      string
+	finishedAt string
 }
 
 // reconcile compares what the daemon says with what there is, and takes note of
@@ -201,18 +209,24 @@ func (c *chaos) checkEnd(w *walker, i inspected) {
 	}
 	lines := strings.Fields(strings.TrimSpace(out))
 	own := kinds[w.kind].code
+	this := end{i.State.ExitCode, i.State.Error, i.State.FinishedAt}
 	said := len(lines) > 1 && lines[len(lines)-2] == "ended" && lines[len(lines)-1] == fmt.Sprint(own)
 	switch code := i.State.ExitCode; {
+	case this == w.explained:
+		return
 	case code == own && said:
 	case code == own && own >= 0:
 		c.t.Errorf("%s ended with %d, and did not say so: %q", w.name, code, out)
 	case code == 137 && w.disturbed:
 	case code == 255 && w.disturbed && i.State.Error != "":
+	case code == 128 && w.disturbed && kinds[w.kind].policy != "" && i.State.Error != "":
+		// A start by its policy that was cut off.
 	case w.unsure && i.State.Error != "":
 		// A start that was cut off.
 	default:
 		c.t.Errorf("%s ended with %d (%s), which nothing explains; it said %q", w.name, code, i.State.Error, out)
 	}
+	w.explained = this
 }
 
 // inventory lists the files of the state directory that stay when nothing is in
