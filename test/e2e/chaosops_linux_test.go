@@ -168,9 +168,12 @@ func refused(err error) bool {
 			return true
 		}
 	}
-	// A container that does not run keeps no network from being removed.
-	return regexp.MustCompile(`network \S+ not found`).MatchString(err.Error())
+	return lostNetwork.MatchString(err.Error())
 }
+
+// lostNetwork is what a start is told whose network is gone: a container that does
+// not run keeps none from being removed.
+var lostNetwork = regexp.MustCompile(`network \S+ not found`)
 
 func (c *chaos) changeContainer(w *walker) func(*bool) {
 	volatile := func(args ...string) func(*bool) {

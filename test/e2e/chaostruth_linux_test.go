@@ -219,6 +219,7 @@ func (c *chaos) checkEnd(w *walker, i inspected) {
 		c.t.Errorf("%s ended with %d, and did not say so: %q", w.name, code, out)
 	case code == 137 && w.disturbed:
 	case code == 255 && w.disturbed && i.State.Error != "":
+	case code == 128 && lostNetwork.MatchString(i.State.Error):
 	case code == 128 && w.disturbed && kinds[w.kind].policy != "" && i.State.Error != "":
 		// A start by its policy that was cut off.
 	case w.unsure && i.State.Error != "":
