@@ -41,6 +41,9 @@ func (m *mirror) made(name string, isDir bool) (*Step, linux.Errno) {
 	if s == nil || s.Kind != Create || s.IsDir != isDir {
 		return nil, linux.EPERM
 	}
+	if !s.currentLocked(d, name) {
+		return nil, linux.ESTALE
+	}
 	s.done = true
 	e := d.entries[name]
 	if isDir {
@@ -142,8 +145,11 @@ func (m *mirror) Setattr(a *p9.SetAttr, _ p9srv.File) linux.Errno {
 	switch {
 	case s.Kind == Create && s.Known && a.Valid&p9.SetSize == 0:
 		m.t.mu.Lock()
+		defer m.t.mu.Unlock()
+		if !s.currentLocked(s.dir, s.Name) {
+			return linux.ESTALE // the guest has made another since
+		}
 		s.hidden = true
-		m.t.mu.Unlock()
 		return 0
 	case s.Kind == Modify && a.Valid&p9.SetSize != 0:
 		return m.resize(s.Step, a.Size)

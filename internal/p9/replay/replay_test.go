@@ -609,6 +609,28 @@ func TestAFileReplacedBeforeItIsToldIsOpenedUncached(t *testing.T) {
 	s.wants([]string{"remove /f", "create /f"}, nil)
 }
 
+func TestAFileThatTheGuestMadeInPlaceOfAnotherIsItsOwn(t *testing.T) {
+	s := newShare(t, replay.Config{})
+	s.host("new=x")
+	s.know([]string{"new"})
+	s.note("", "new", watch.Create)
+	steps, got := s.plan()
+	if len(got) != 1 || got[0] != "create /new" || !steps[0].Known {
+		t.Fatalf("planned: %v", got)
+	}
+	s.hostRemove("new", 0)
+	own, err := s.guest.Walk()
+	s.ok(err)
+	s.ok(own.Create("new", linux.OCreate|linux.OWronly, 0o600, 0))
+	f, err := s.agent.Walk("new")
+	s.ok(err)
+	s.fails(f.Setattr(p9.SetAttr{}), linux.ESTALE)
+	s.fails(s.symlink(s.agent, "new"), linux.ESTALE)
+	s.tree.Finish(steps, []linux.Errno{linux.ESTALE})
+	s.ok(own.Clunk())
+	s.wants(nil, nil)
+}
+
 func TestAFileWrittenBeforeItIsToldIsOpenedUncached(t *testing.T) {
 	s := newShare(t, replay.Config{})
 	s.know([]string{"f"}, []string{"d", "g"})
