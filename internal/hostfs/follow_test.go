@@ -5,6 +5,7 @@
 package hostfs_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -107,29 +108,50 @@ func TestAFileThatAnotherMachineWritesIsTakenFromTheCache(t *testing.T) {
 }
 
 // A file that lost its name is opened as the one that has it; its attributes
-// are then the other's, or the client would read as much as the old one held.
-func TestWhatIsOpenedInPlaceOfAnotherTellsItsOwnSize(t *testing.T) {
-	cfg := lockShare(t)
-	a := follow(t, cfg)
-	f, err := a.guest.Walk("f")
-	if err == nil {
-		_, err = f.Getattr(p9.AttrAll)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	const text = "longer than before"
-	path := filepath.Join(cfg.Path, "f")
-	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Open(linux.ORdonly); err != nil {
-		t.Fatal(err)
-	}
-	if at, err := f.Getattr(p9.AttrAll); err != nil || at.Size != uint64(len(text)) {
-		t.Errorf("it tells a size of %d, %v, and has %d bytes", at.Size, err, len(text))
+// are then the other's, or the client would read as much as the old one held,
+// and so is what is done by that fid. It is so whether the server still has a
+// handle of the old one or not.
+func TestWhatIsOpenedInPlaceOfAnotherIsThatOneAltogether(t *testing.T) {
+	for name, handles := range map[string]int{"the old one is at hand": 0, "it would have to be found": 1} {
+		t.Run(name, func(t *testing.T) {
+			cfg := lockShare(t)
+			cfg.Handles = handles
+			a := follow(t, cfg)
+			var fids []*p9client.FID
+			for range 2 {
+				f, err := a.guest.Walk("f")
+				if err == nil {
+					_, err = f.Getattr(p9.AttrAll)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				fids = append(fids, f)
+			}
+			if err := errors.Join(fids[0].Open(linux.ORdonly), fids[0].Clunk()); err != nil {
+				t.Fatal(err)
+			}
+			const text = "longer than before"
+			path := filepath.Join(cfg.Path, "f")
+			if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(path+".new", path); err != nil {
+				t.Fatal(err)
+			}
+			f := fids[1]
+			if err := f.Open(linux.ORdwr); err != nil {
+				t.Fatal(err)
+			}
+			if at, err := f.Getattr(p9.AttrAll); err != nil || at.Size != uint64(len(text)) {
+				t.Errorf("it tells a size of %d, %v, and has %d bytes", at.Size, err, len(text))
+			}
+			if err := f.Setattr(p9.SetAttr{Valid: p9.SetSize, Size: 6}); err != nil {
+				t.Error(err)
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != text[:6] {
+				t.Errorf("cut to 6 bytes, the file holds %q, %v", got, err)
+			}
+		})
 	}
 }

@@ -20,7 +20,8 @@ type node struct {
 	// nameless says that the file never had a name.
 	nameless bool
 	// named is the file that was opened in place of one that lost its name,
-	// valid while it is open.
+	// valid while it is open: what is asked of the fid, or done with it, is
+	// about that one from then on.
 	named atomic.Pointer[node]
 }
 
@@ -84,10 +85,10 @@ func (n *node) Walk(name string) (p9srv.Node, linux.Errno) {
 // makes Linux's client look the name up anew, where ESTALE would reach the
 // process (v9fs_lookup_revalidate).
 func (n *node) Getattr(mask uint64, a *p9.Attr) linux.Errno {
-	errno := n.Node.Getattr(mask, a)
-	if named := n.named.Load(); errno == linux.ESTALE && named != nil {
+	if named := n.named.Load(); named != nil {
 		return named.Node.Getattr(mask, a)
 	}
+	errno := n.Node.Getattr(mask, a)
 	if errno == linux.ESTALE {
 		return linux.ENOENT
 	}
@@ -189,6 +190,9 @@ func (n *node) Link(target p9srv.Node, name string) linux.Errno {
 
 // Setattr changes attributes.
 func (n *node) Setattr(s *p9.SetAttr, f p9srv.File) linux.Errno {
+	if named := n.named.Load(); named != nil {
+		return named.Setattr(s, f)
+	}
 	return n.t.alter(n, s.Valid, func() linux.Errno {
 		e := n.Node.Setattr(s, plainFile(f))
 		if e == 0 && s.Valid&p9.SetSize != 0 {
