@@ -183,32 +183,16 @@ func (n *node) Remove() linux.Errno {
 // lost says that no name leads to a file any more that the guest found by one,
 // and that the guest had no part in it.
 func (n *node) lost() bool {
-	if n.dir == nil || n.ino.kind.IsDir() || n.fs.isAt(n.ino, n.dir, n.name) {
+	if n.dir == nil || n.ino.kind.IsDir() {
+		return false
+	}
+	if dir, _, e := n.known(); e == 0 {
+		n.fs.unref(dir)
 		return false
 	}
 	n.fs.mu.Lock()
-	gone := n.ino.gone
-	n.fs.mu.Unlock()
-	if gone {
-		return false
-	}
-	dir, name, e := n.fs.where(n.ino)
-	if e != 0 {
-		return true
-	}
-	defer n.fs.unref(dir)
-	return !n.fs.isAt(n.ino, dir, name)
-}
-
-// isAt says whether name in dir is i.
-func (fs *FS) isAt(i, dir *inode, name string) bool {
-	dfd, e := fs.acquire(dir)
-	if e != 0 {
-		return false
-	}
-	defer fs.unpin(dir)
-	var st stat
-	return statAt(dfd, name, &st) == nil && st.id == i.id
+	defer n.fs.mu.Unlock()
+	return !n.ino.gone
 }
 
 // known returns where the file is: where it was walked, or if it has moved

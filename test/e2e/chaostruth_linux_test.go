@@ -217,6 +217,7 @@ func (c *chaos) checkEnd(w *walker, i inspected) {
 	case code == own && said:
 	case code == own && own >= 0:
 		c.t.Errorf("%s ended with %d, and did not say so: %q", w.name, code, out)
+		return
 	case code == 137 && w.disturbed:
 	case code == 255 && w.disturbed && i.State.Error != "":
 	case code == 128 && lostNetwork.MatchString(i.State.Error):
@@ -226,6 +227,7 @@ func (c *chaos) checkEnd(w *walker, i inspected) {
 		// A start that was cut off.
 	default:
 		c.t.Errorf("%s ended with %d (%s), which nothing explains; it said %q", w.name, code, i.State.Error, out)
+		return
 	}
 	w.explained = this
 }
