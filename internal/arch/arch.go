@@ -49,7 +49,8 @@ vm/vmtest: vm guestapi testenv
 layer: disk
 snapshot: layer disk
 
-# 3 guest: Linux only, never imports the host packages
+# 3 guest: Linux only, never imports the host packages; hostfs, which lends
+# volumes' disks to other machines, serves the guest's own files there
 guest/vport:
 guest/reap:
 guest/initproc: guestapi
@@ -59,12 +60,12 @@ guest/archive:
 guest/mount: mux guestapi guest/vport
 guest/netcfg: guestapi
 guest/task: guestapi guest/netcfg guest/reap guest/stdio guest/taskapi
-guest/agent: guestapi guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive
+guest/agent: guestapi p9/p9srv hostfs guest/mount guest/netcfg guest/task guest/reap guest/stdio guest/taskapi guest/archive
 guest/initd: guestapi mux guest/netcfg guest/agent guest/reap guest/vport
 guest/guesttest: guestapi mux testenv
 
 # 4 sandbox
-sandbox: guestapi shimapi mux linux p9/p9srv p9/replay hostfs watch vm disk localsock
+sandbox: guestapi shimapi mux linux p9/p9srv p9/replay hostfs watch vm disk localsock lockfile
 
 # 5 services: the same things behind several doors
 shim: sandbox shimapi usernet vm guestapi mux

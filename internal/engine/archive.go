@@ -168,7 +168,6 @@ func (e *Engine) withBorrowed(ctx context.Context, c *Container, call func(conte
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		e.tasks.Clean(clean, c.id)
-		e.Volumes.Release(c.id)
 	}()
 	return e.callShim(ctx, c, call)
 }

@@ -171,7 +171,6 @@ func (e *Engine) clear(c *Container, run *run, doomed bool) {
 	if err := errors.Join(e.tasks.Delete(ctx, c.id), e.disconnect(ctx, r)); err != nil {
 		c.log.Error("container's task not removed", "err", err)
 	}
-	e.Volumes.Release(c.id)
 	for _, name := range slices.Sorted(maps.Keys(r.Connections)) {
 		e.publishNetwork(events.ActionDisconnect, name, r.ID)
 	}

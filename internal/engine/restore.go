@@ -119,7 +119,6 @@ func (e *Engine) reattach(c *Container, st task.Status) {
 		c.log.Error("container not saved", "err", err)
 	}
 	c.mu.Unlock()
-	e.holdAgain(c.snapshot())
 	e.follow(c, run)
 	e.watchHealth(c, run)
 }

@@ -121,11 +121,6 @@ func (e *Engine) boot(ctx context.Context, c *Container, t *timeline) (attached 
 	if err = e.createTask(ctx, r, settings, io); err != nil {
 		return nil, 0, err
 	}
-	defer func() {
-		if err != nil {
-			e.Volumes.Release(r.ID)
-		}
-	}()
 	hub.Opened()
 	t.mark("create")
 	if err = stillJoined(target, joined); err == nil {

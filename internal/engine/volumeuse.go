@@ -18,17 +18,13 @@ import (
 	"byre.dev/byre/internal/shimapi"
 )
 
-// createTask creates a container's task, its disks held and its empty volumes
-// filled from the image. What it holds is given back by Volumes.Release, which
-// is done already when it fails.
+// createTask creates a container's task, its empty volumes filled from the
+// image.
 func (e *Engine) createTask(ctx context.Context, r Record, net shimapi.Network, io task.Stdio) (err error) {
 	fill, fills, err := e.takeVolumes(r)
 	defer func() {
 		for _, f := range fills {
 			err = errors.Join(err, f.End(err == nil))
-		}
-		if err != nil {
-			e.Volumes.Release(r.ID)
 		}
 	}()
 	if err != nil {
@@ -47,9 +43,9 @@ func (e *Engine) createTask(ctx context.Context, r Record, net shimapi.Network, 
 	return err
 }
 
-// takeVolumes holds the disks among a container's volumes and finds which are
-// to be filled, in the order of their names, so that no two containers wait for
-// each other.
+// takeVolumes finds which of a container's volumes are to be filled, in the order
+// of their names, so that no two containers wait for each other. Of disks the
+// machine that has one finds it out.
 func (e *Engine) takeVolumes(r Record) (fill map[string]bool, fills []*volume.Fill, err error) {
 	fill = map[string]bool{}
 	mounts := slices.Clone(r.Mounts)
@@ -59,9 +55,6 @@ func (e *Engine) takeVolumes(r Record) (fill map[string]bool, fills []*volume.Fi
 		switch {
 		case m.Type != mount.TypeVolume:
 		case m.Disk:
-			if err := e.Volumes.Hold(m.Name, r.ID); err != nil {
-				return nil, fills, err
-			}
 			fill[m.Destination] = !m.NoCopy
 		case begun[m.Name]:
 			fill[m.Destination] = m.Subpath != "" && !m.NoCopy
@@ -102,17 +95,6 @@ func (e *Engine) volumeRuns(name string) bool {
 		_, err = c.running()
 		return err == nil
 	})
-}
-
-// holdAgain notes what a container that ran on without a daemon holds.
-func (e *Engine) holdAgain(r Record) {
-	for _, m := range r.Mounts {
-		if m.Disk {
-			if err := e.Volumes.Hold(m.Name, r.ID); err != nil {
-				e.log.Error("volume held twice", "container", r.ID, "err", err)
-			}
-		}
-	}
 }
 
 // publishVolumes sends an event for every volume that a container mounts.

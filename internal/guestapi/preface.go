@@ -14,12 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
 // Version is the version of the host–guest contract. Host and guest of
 // different versions refuse to work together.
-const Version = 7
+const Version = 8
 
 // Vsock ports of the guest link.
 const (
@@ -36,6 +37,10 @@ const (
 	// serves, one stream each, named in the preface after the socket. The host
 	// listens once a container was given such a socket.
 	PortSocket = 1027
+	// PortVolume carries 9P of volumes' disks that the guest has mounted and
+	// lends to other machines, named in the preface after the disk's number. The
+	// guest listens.
+	PortVolume = 1028
 )
 
 const (
@@ -62,6 +67,13 @@ const (
 // ContainerDir returns the directory in the guest that belongs to a container:
 // its rootfs is mounted at "rootfs" below it.
 func ContainerDir(id string) string { return RuntimeDir + "/containers/" + id }
+
+// DiskDir returns where the guest mounts the disk of that number.
+func DiskDir(number int) string { return RuntimeDir + "/disks/" + strconv.Itoa(number) }
+
+// VolumeDir returns the directory that containers see of a volume that is the
+// disk of that number. What is beside it, the guest alone sees.
+func VolumeDir(number int) string { return DiskDir(number) + "/data" }
 
 // PIDNamespace stands in a specification for the pid namespace of another
 // container of the machine. There is no such file: the guest knows the process.

@@ -46,6 +46,8 @@ type Container struct {
 
 	disks  []*pluggedDisk
 	shares []*share
+	// volumes are those plugged into the machine; borrowed ones are shares.
+	volumes []*heldVolume
 	// sockets are names of sockets of the host.
 	sockets []string
 	// targets are mounts of the container's own, in the order they were made.

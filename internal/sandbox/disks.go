@@ -32,9 +32,7 @@ type pluggedDisk struct {
 	mounted bool
 }
 
-func (d *pluggedDisk) point() string {
-	return fmt.Sprintf("%s/disks/%d", guestapi.RuntimeDir, d.number)
-}
+func (d *pluggedDisk) point() string { return guestapi.DiskDir(d.number) }
 
 // diskTable knows the images that are plugged in. An image that several
 // containers use read-only is there once.

@@ -32,6 +32,9 @@ func (c *Container) Release(ctx context.Context) error {
 		return fmt.Errorf("release container %s: %w", c.id, err)
 	}
 	c.targets = nil
+	if err := c.leaveVolumes(ctx); err != nil {
+		return fmt.Errorf("release container %s: %w", c.id, err)
+	}
 	for len(c.disks) > 0 {
 		last := len(c.disks) - 1
 		if err := s.releaseDisk(ctx, c.disks[last]); err != nil {
@@ -51,7 +54,7 @@ func (c *Container) Release(ctx context.Context) error {
 }
 
 // ReleaseLast is Release for the sandbox's last container, whose machine ends
-// next: everything is flushed and unmounted, but nothing is unplugged, since
+// next and lends nothing (StopLending): everything is flushed and unmounted, but nothing is unplugged, since
 // that takes the guest's help and time. The sandbox is only good for Close then.
 // Discarded says that the container's root file system is not read again: it is
 // left as it is, which under emulation is a tenth of a container's life, unless
@@ -70,6 +73,9 @@ func (c *Container) ReleaseLast(ctx context.Context, discarded bool) error {
 	for _, d := range c.disks {
 		s.disks.remove(d)
 	}
+	for _, h := range c.volumes {
+		s.disks.remove(h.disk)
+	}
 	s.mu.Lock()
 	s.closed = true
 	delete(s.containers, c.id)
@@ -85,6 +91,11 @@ func (c *Container) unmountAll(ctx context.Context) error {
 	for _, d := range slices.Backward(c.disks) {
 		if d.mounted {
 			targets = append(targets, d.point())
+		}
+	}
+	for _, h := range c.volumes {
+		if target := h.disk.point(); !slices.Contains(targets, target) {
+			targets = append(targets, target)
 		}
 	}
 	return c.sandbox.unmount(ctx, targets...)

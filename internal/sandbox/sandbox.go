@@ -57,6 +57,10 @@ type Config struct {
 	// OnOOM is called when the guest reports that a container was killed for
 	// want of memory; it must not block. Nil ignores such reports.
 	OnOOM func(containerID string)
+	// OnReturned is called when volumes that a sandbox without containers has lent
+	// are no longer borrowed: it may be closed. It must not block. Nil ignores
+	// that.
+	OnReturned func()
 	// Timeline records the stages of the start; nil records nothing.
 	Timeline *Timeline
 	// Log receives the sandbox's messages; nil discards them.
@@ -82,6 +86,7 @@ type Sandbox struct {
 	disks    diskTable
 	shares   shareTable
 	sockets  socketTable
+	volumes  volumeTable
 	archives archives
 	locks    p9srv.Locks
 	watches  watchBudget
@@ -89,7 +94,10 @@ type Sandbox struct {
 	// work waits for.
 	working context.Context //nolint:containedctx // the sandbox's life, not a call's
 	stop    context.CancelFunc
-	work    sync.WaitGroup
+	// lending ends when endLoans is called, and with it the loans of volumes.
+	lending  context.Context //nolint:containedctx // the loans' life, not a call's
+	endLoans context.CancelFunc
+	work     sync.WaitGroup
 
 	mu sync.Mutex
 	// containers by ID. Guarded by mu.
@@ -110,6 +118,9 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.OnReturned == nil {
+		cfg.OnReturned = func() {}
+	}
 	log := cfg.Log.With("sandbox", cfg.ID)
 	m, l, err := claim(ctx, cfg)
 	if err != nil {
@@ -120,6 +131,7 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 		cfg: cfg, log: log, machine: m, link: l, base: m.Memory(), working: work, stop: stop,
 		configured: make(chan struct{}), setup: make(chan struct{}, 1), containers: map[string]*Container{},
 	}
+	s.lending, s.endLoans = context.WithCancel(work)
 	s.disks.byKey = map[diskKey]*pluggedDisk{}
 	s.watches.limitTo(cfg.Watches)
 	s.work.Go(func() { s.configureNetwork(work) })
@@ -258,11 +270,12 @@ func (s *Sandbox) close() error {
 		left = append(left, c)
 	}
 	s.mu.Unlock()
+	s.recall()
 	if len(left) > 0 || s.disks.dirty() {
 		s.powerOff()
 	}
 	s.stop()
-	errs := []error{s.link.close(), s.machine.Close()}
+	errs := []error{s.link.close(), s.machine.Close(), s.volumes.unlock()}
 	s.shares.closeAll()
 	for _, c := range left {
 		errs = append(errs, c.discard())

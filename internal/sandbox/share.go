@@ -20,6 +20,7 @@ import (
 	"byre.dev/byre/internal/guestapi"
 	"byre.dev/byre/internal/hostfs"
 	"byre.dev/byre/internal/linux"
+	"byre.dev/byre/internal/mux"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/replay"
 )
@@ -37,6 +38,9 @@ type share struct {
 	fs   *hostfs.FS
 	// root is fs's, referenced.
 	root p9srv.Node
+	// lender is the other end where another machine serves the files; fs and root
+	// are nil then.
+	lender net.Conn
 	// replay has the guest follow the host, nil where it caches nothing.
 	replay *replayer
 	// locks are the sandbox's: two shares may hold the same file.
@@ -119,6 +123,10 @@ func (sh *share) close() error {
 	}
 	sh.cancel()
 	sh.served.Wait()
+	if sh.lender != nil {
+		_ = sh.lender.Close() // closed already if it served
+		return nil
+	}
 	var err error
 	if sh.replay != nil {
 		err = sh.replay.close()
@@ -131,12 +139,34 @@ func (sh *share) close() error {
 // has counted it in served.
 func (sh *share) serve(conn net.Conn) error {
 	defer sh.served.Done()
+	if sh.lender != nil {
+		return sh.pass(conn)
+	}
 	srv := &p9srv.Server{Root: sh.root, Msize: shareMsize, Locks: sh.locks, Requests: &sh.requests}
 	if sh.replay != nil {
 		srv.Attach = sh.replay.tree.Attach
 	}
 	return srv.Serve(sh.ctx, conn)
 }
+
+// guestSource describes the share to the guest.
+func (sh *share) guestSource() *guestapi.Mount_Share {
+	return &guestapi.Mount_Share{Share: &guestapi.Share{
+		Name: sh.name, Transport: sh.transport, Cache: sh.spec.Cache, Msize: shareMsize, PosixAcl: true,
+	}}
+}
+
+// pass has the lender answer on conn.
+func (sh *share) pass(conn net.Conn) error {
+	defer context.AfterFunc(sh.ctx, func() {
+		_ = conn.Close()
+		_ = sh.lender.Close()
+	})()
+	mux.Join(conn, sh.lender)
+	return errLenderGone
+}
+
+var errLenderGone = errors.New("the machine that has the volume's disk ended the connection: files of the volume give errors until the container is restarted")
 
 // attachShares opens shares, gives each a way into the guest and returns the
 // mounts. The caller holds setup.
@@ -148,7 +178,7 @@ func (c *Container) attachShares(ctx context.Context, specs []ShareSpec) ([]*gue
 			return nil, fmt.Errorf("share %s for %s: %w", spec.Source, spec.Dest, err)
 		}
 		c.shares = append(c.shares, sh)
-		mounts = append(mounts, sh.spec.guestShare(c.id, sh.name, sh.transport, shareMsize))
+		mounts = append(mounts, sh.spec.guestMount(c.id, sh.guestSource()))
 	}
 	return mounts, nil
 }
@@ -207,20 +237,28 @@ func (s *Sandbox) openShare(ctx context.Context, container string, spec ShareSpe
 	}
 	sh := &share{spec: spec, container: container, fs: fs, root: fs.Root(), locks: &s.locks}
 	s.chooseCache(sh)
+	if err := s.offer(ctx, sh); err != nil {
+		return nil, err
+	}
+	return sh, nil
+}
+
+// offer gives a share a way into the guest. A share that it fails for is closed.
+func (s *Sandbox) offer(ctx context.Context, sh *share) error {
 	sh.ctx, sh.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.shares.insert(sh)
 	conn, err := s.machine.AddPort(ctx, guestapi.SharePortPrefix+sh.name)
 	switch {
 	case errdefs.IsResourceExhausted(err) || errdefs.IsNotImplemented(err):
 		s.shares.setTransport(sh, guestapi.Share_LINK)
-		return sh, nil
+		return nil
 	case err != nil:
 		s.shares.remove(sh)
-		return nil, errors.Join(err, sh.close())
+		return errors.Join(err, sh.close())
 	}
 	sh.served.Add(1)
 	go s.logServe(sh, conn) // share.close waits for it by served
-	return sh, nil
+	return nil
 }
 
 // chooseCache has the guest cache the share if it can be told of what others

@@ -195,15 +195,13 @@ func bindOptions(name string, options []string, share *ShareSpec) ([]string, err
 	return out, nil
 }
 
-// guestShare describes a share's mount to the guest. One that follows the host
+// guestMount describes a share's mount to the guest. One that follows the host
 // is mounted writable, since what the host does is repeated on it: the server
 // refuses changes, and the container's bind is read-only by its own option.
-func (s ShareSpec) guestShare(id, portName string, transport guestapi.Share_Transport, msize uint32) *guestapi.Mount {
+func (s ShareSpec) guestMount(id string, source *guestapi.Mount_Share) *guestapi.Mount {
 	return &guestapi.Mount{
 		Target:   shareDir(id, s.Index),
 		ReadOnly: s.ReadOnly && !s.Fill && (s.Static || s.Cache == CacheNone),
-		Source: &guestapi.Mount_Share{Share: &guestapi.Share{
-			Name: portName, Transport: transport, Cache: s.Cache, Msize: msize, PosixAcl: true,
-		}},
+		Source:   source,
 	}
 }

@@ -92,11 +92,11 @@ func TestDirectoryIsNoDiskImage(t *testing.T) {
 // container may do with it.
 func TestShareThatIsFilledIsMountedWritable(t *testing.T) {
 	s := ShareSpec{ReadOnly: true, Cache: CacheNone}
-	if !s.guestShare("box", "s0", guestapi.Share_LINK, 1).ReadOnly {
+	if !s.guestMount("box", nil).ReadOnly {
 		t.Error("a read-only share is mounted writable")
 	}
 	s.Fill = true
-	if s.guestShare("box", "s0", guestapi.Share_LINK, 1).ReadOnly {
+	if s.guestMount("box", nil).ReadOnly {
 		t.Error("a share to be filled is mounted read-only")
 	}
 }

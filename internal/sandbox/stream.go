@@ -19,17 +19,26 @@ import (
 // streams or of an archive. The call that names the stream to the guest may
 // come before or after. ctx bounds the opening.
 func (s *Sandbox) OpenStream(ctx context.Context, name string) (net.Conn, error) {
-	conn, err := s.machine.Dial(ctx, guestapi.PortStdio)
+	conn, err := s.dialGuest(ctx, guestapi.Preface{Port: guestapi.PortStdio, Name: name})
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, s.Explain(err))
 	}
+	return conn, nil
+}
+
+// dialGuest opens a stream to a port of the guest. ctx bounds the opening.
+func (s *Sandbox) dialGuest(ctx context.Context, p guestapi.Preface) (net.Conn, error) {
+	conn, err := s.machine.Dial(ctx, p.Port)
+	if err != nil {
+		return nil, err
+	}
 	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	err = guestapi.Preface{Port: guestapi.PortStdio, Name: name}.Open(conn, s.link.secret)
+	err = p.Open(conn, s.link.secret)
 	if !unblock() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open stream %s: %w", name, s.Explain(err)), conn.Close())
+		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
 }

@@ -26,7 +26,9 @@ type claim struct {
 	bundle   string
 	timeline *sandbox.Timeline
 	log      *slog.Logger
-	onOOM    func(string)
+	// onOOM and onReturned are sandbox.Config's.
+	onOOM      func(string)
+	onReturned func()
 	// spare is the machine to take, nil for one to be started. It is start's.
 	spare *sandbox.Spare
 
@@ -86,7 +88,7 @@ func (c *claim) start(ctx context.Context) (_ *sandbox.Sandbox, err error) {
 		ID: c.id, Driver: driver, Spare: c.spare, Network: network, Hostname: spec.Hostname,
 		CPUs: settings.CPUs, MaxMemory: settings.MaxMemory, Scratch: scratch,
 		Dir: c.bundle, SidecarDir: c.cfg.SidecarDir, Watches: c.cfg.Watches, Build: c.cfg.Build,
-		OnOOM: c.onOOM, Timeline: c.timeline, Log: c.log,
+		OnOOM: c.onOOM, OnReturned: c.onReturned, Timeline: c.timeline, Log: c.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, c.private.close())

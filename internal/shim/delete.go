@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	eventsapi "github.com/containerd/containerd/api/events"
@@ -103,9 +104,10 @@ func ended(sb *sandbox.Sandbox) bool {
 	}
 }
 
-// deleteContainer releases a container. With the last one the machine ends:
-// its disks are free for the next machine when this returns. Spared says that
-// the guest has not been told yet, since this one was the last.
+// deleteContainer releases a container. With the last one the machine ends,
+// unless another has borrowed a volume of it: its disks are free for the next
+// machine when this returns. Spared says that the guest has not been told yet,
+// since this one was the last.
 func (s *Service) deleteContainer(ctx context.Context, c *container, spared bool) error {
 	sb, err := s.claim.wait(ctx)
 	if err != nil {
@@ -118,14 +120,15 @@ func (s *Service) deleteContainer(ctx context.Context, c *container, spared bool
 		}
 	}
 	last := s.lastContainer()
-	if spared && !last { // another one came meanwhile
+	ends := last && (ended(sb) || sb.StopLending())
+	if spared && !ends { // another one came meanwhile, or another machine
 		err = s.deleteInGuest(ctx, sb, c.init)
 	}
 	switch {
 	case err != nil:
 	case ended(sb):
 		err = sb.Close()
-	case last:
+	case ends:
 		err = errors.Join(c.box.ReleaseLast(ctx, c.isDiscarded()), sb.Close())
 	default:
 		err = c.box.Release(ctx)
@@ -136,13 +139,28 @@ func (s *Service) deleteContainer(ctx context.Context, c *container, spared bool
 	if err != nil {
 		return err
 	}
+	if last && !ends {
+		err = s.leaveBundle(c.init.bundle)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containers, c.init.container)
+	if err != nil {
+		return err
+	}
 	for _, other := range s.containers {
 		if other != nil {
 			return moveMark(c.init.bundle, other.init.bundle)
 		}
 	}
 	return nil
+}
+
+// leaveBundle makes the shim one that nobody finds any more: its container may be
+// started again, by another shim, while this one goes on for those who have
+// borrowed volumes of its machine.
+func (s *Service) leaveBundle(bundle string) error {
+	s.log.Info("shim stays: other machines have borrowed volumes of its machine")
+	s.hide()
+	return errors.Join(unmarkShim(bundle), os.Chdir(os.TempDir()))
 }

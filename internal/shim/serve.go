@@ -71,13 +71,20 @@ func (c *call) answerCalls(ctx context.Context, log *slog.Logger, signals <-chan
 	shimapi.RegisterShimService(server, &api{s})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.WithoutCancel(ctx), l) }() // received below
+	s.hide = func() {
+		s.hidden.Store(true)
+		c.removeSocket()
+		_ = l.Close()
+	}
 	err = s.run(ctx, signals, served)
 	err = errors.Join(err, s.close())
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverWait)
 	defer cancel()
 	_ = server.Shutdown(end) // what it cuts off is what waits for us to end
 	_ = server.Close()
-	c.removeSocket()
+	if !s.hidden.Load() { // another shim's may be there
+		c.removeSocket()
+	}
 	if err != nil {
 		log.Error("shim ended", "err", err)
 	}
@@ -93,7 +100,7 @@ func newService(c *call, log *slog.Logger, exit func()) *Service {
 	s.exit = func() { once.Do(exit) }
 	s.claim = &claim{
 		cfg: c.cfg, id: c.id, bundle: c.bundle, timeline: sandbox.NewTimeline(c.began), log: log,
-		onOOM: s.oomKilled,
+		onOOM: s.oomKilled, onReturned: s.exitIfDone,
 	}
 	return s
 }
@@ -113,6 +120,9 @@ func (s *Service) run(ctx context.Context, signals <-chan os.Signal, served <-ch
 			s.log.Info("shim ends on a signal", "signal", sig.String())
 			return nil
 		case err := <-served:
+			if s.hidden.Load() {
+				continue
+			}
 			return fmt.Errorf("serve: %w", err)
 		case <-s.started:
 			settle.Reset(settleAfter)

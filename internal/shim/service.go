@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	eventsapi "github.com/containerd/containerd/api/events"
@@ -74,6 +75,10 @@ type Service struct {
 	claim     *claim
 	// exit asks the shim to end.
 	exit func()
+	// hide has the shim's socket serve those who are connected alone.
+	hide func()
+	// hidden says that it has.
+	hidden atomic.Bool
 	// started has room for one: a container has started.
 	started chan struct{}
 	// work waits for what outlives the call that began it.
@@ -247,7 +252,7 @@ func (s *Service) Connect(_ context.Context, r *taskapi.ConnectRequest) (*taskap
 }
 
 // Shutdown ends the shim when it has no containers left, one whose creation is
-// being undone included.
+// being undone included, and lends nothing.
 func (s *Service) Shutdown(_ context.Context, r *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
 	s.mu.Lock()
 	s.ending = true
@@ -263,6 +268,9 @@ func (s *Service) Shutdown(_ context.Context, r *taskapi.ShutdownRequest) (*empt
 func (s *Service) exitIfDone() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if sb := s.claim.ready(); sb != nil && sb.Lends() {
+		return
+	}
 	if s.ending && len(s.containers) == 0 {
 		s.exit()
 	}

@@ -166,6 +166,15 @@ func moveMark(from, to string) error {
 	return os.Remove(path)
 }
 
+// unmarkShim takes the mark from a bundle that is none of the shim's any more.
+func unmarkShim(bundle string) error {
+	err := os.Remove(filepath.Join(bundle, lockFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // endShim kills a shim that still lives and waits until it is gone.
 func endShim(bundle string) error {
 	f, err := os.Open(filepath.Join(bundle, lockFile))

@@ -70,10 +70,12 @@ func detach(cmd *exec.Cmd) {
 	}
 }
 
-// markShim, moveMark and endShim have no part here: the machine and what serves it end
+// markShim, moveMark, unmarkShim and endShim have no part here: the machine and what serves it end
 // with the shim's job object, and containerd knows the shim by its pipe.
 func markShim(string) error { return nil }
 
 func moveMark(string, string) error { return nil }
+
+func unmarkShim(string) error { return nil }
 
 func endShim(string) error { return nil }

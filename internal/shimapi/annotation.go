@@ -95,7 +95,8 @@ type Mount struct {
 	// Fill has an empty directory filled with what the image has at its place.
 	Fill bool `json:"fill,omitempty"`
 	// Disk says that the source is a disk image of byre's: ext4, whose
-	// directory "data" is mounted. A machine has it alone.
+	// directory "data" is mounted. One machine has it; to others it lends it. The
+	// file of that name with ".lock" after it says that one has.
 	Disk bool `json:"disk,omitempty"`
 	// Socket says that the source is a Unix socket, or on Windows what
 	// localsock makes of its path: the guest gets a socket, and each connection

@@ -17,20 +17,30 @@ import (
 	"time"
 )
 
-// ledger is a SQLite database in a directory of the host.
+// ledger is a SQLite database in a directory of the host or in a volume.
 type ledger struct {
-	t   *testing.T
-	dir string
+	t      *testing.T
+	source string
+	// maker is the machine that made it.
+	maker string
 }
 
-func newLedger(t *testing.T, name, mode string) (l ledger) {
+// newLedger makes a ledger in a directory.
+func newLedger(t *testing.T, name, mode string) ledger {
 	t.Helper()
-	database{image: "sqlite"}.load(t)
-	l = ledger{t, filepath.Join(host.root, name)}
-	if err := os.Mkdir(l.dir, 0o755); err != nil {
+	dir := filepath.Join(host.root, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	out := l.must(l.machine(name+"-maker"), "PRAGMA journal_mode="+mode+";"+
+	return makeLedger(t, dir, name, mode)
+}
+
+func makeLedger(t *testing.T, source, name, mode string) (l ledger) {
+	t.Helper()
+	database{image: "sqlite"}.load(t)
+	l = ledger{t: t, source: source}
+	l.maker = l.machine(name + "-maker")
+	out := l.must(l.maker, "PRAGMA journal_mode="+mode+";"+
 		"CREATE TABLE entry (machine TEXT, writer INT, n INT, filler BLOB, PRIMARY KEY (machine, writer, n));"+
 		"CREATE TABLE total (n INT); INSERT INTO total VALUES (0);")
 	if out != mode {
@@ -42,7 +52,7 @@ func newLedger(t *testing.T, name, mode string) (l ledger) {
 // machine starts a machine that has the ledger at /data.
 func (l ledger) machine(name string) (id string) {
 	l.t.Helper()
-	id = must(l.t)(byre(l.t.Context(), "run", "-d", "--name", name, "-v", l.dir+":/data", "sqlite", "sleep", "100000"))
+	id = must(l.t)(byre(l.t.Context(), "run", "-d", "--name", name, "-v", l.source+":/data", "sqlite", "sleep", "100000"))
 	l.t.Cleanup(func() {
 		if _, err := byre(context.WithoutCancel(l.t.Context()), "rm", "-f", id); err != nil {
 			l.t.Error(err)
@@ -102,22 +112,53 @@ func TestSQLiteInTwoMachinesKeepsEveryRow(t *testing.T) {
 	machines := map[string]string{"a": l.machine("rollback-a"), "b": l.machine("rollback-b")}
 	phase("two machines started")
 	const writers, count = 2, 25
+	l.write(machines, 0, writers, count)
+	phase("written")
+	for _, id := range machines {
+		l.check(id, len(machines)*writers*count)
+	}
+	phase("checked")
+}
+
+// write has writers of each machine, numbered from first, make entries all at
+// the same time.
+func (l ledger) write(machines map[string]string, first, writers, count int) {
+	l.t.Helper()
 	var all sync.WaitGroup
 	for name, id := range machines {
 		for w := range writers {
 			all.Go(func() {
-				out, err := l.run(id, entries(name, w, count))
+				out, err := l.run(id, entries(name, first+w, count))
 				if made := strings.Count(out, "made "); err != nil || made != count {
-					t.Errorf("writer %s%d made %d of %d: %v: %s", name, w, made, count, err, out[max(0, len(out)-300):])
+					l.t.Errorf("writer %s%d made %d of %d: %v: %s", name, first+w, made, count, err, out[max(0, len(out)-300):])
 				}
 			})
 		}
 	}
 	all.Wait()
-	phase("written")
+}
+
+// The machine that has the disk writes to its own ext4, the others to what it
+// lends them; then its container is removed, and it lends on.
+func TestSQLiteOnAVolumesDiskKeepsEveryRowOfThreeMachines(t *testing.T) {
+	t.Parallel()
+	phase := phases(t, "sqlite, disk")
+	must(t)(byre(t.Context(), "volume", "create", "-o", "type=ext4", "ledger"))
+	l := makeLedger(t, "ledger", "disk", "delete")
+	machines := map[string]string{"maker": l.maker, "a": l.machine("disk-a"), "b": l.machine("disk-b")}
+	phase("three machines started")
+	const count = 20
+	l.write(machines, 0, 1, count)
+	phase("written by three")
+	must(t)(byre(t.Context(), "rm", "-f", l.maker))
+	delete(machines, "maker")
+	l.write(machines, 1, 1, count)
+	phase("written by two")
 	for _, id := range machines {
-		l.check(id, len(machines)*writers*count)
+		l.check(id, 5*count)
+		must(t)(byre(t.Context(), "rm", "-f", id))
 	}
+	l.check(l.machine("disk-c"), 5*count)
 	phase("checked")
 }
 

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/containerd/errdefs"
 )
 
 // fillMark is there, beside a volume's data, while an image's files are copied
@@ -127,30 +125,4 @@ func clearDir(dir string) error {
 		err = errors.Join(err, root.RemoveAll(e.Name()))
 	}
 	return err
-}
-
-// Hold gives a volume that is a disk to a container's machine. While another
-// has it, it refuses and names that one: two machines that write to one ext4
-// would destroy it.
-func (m *Manager) Hold(name, container string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if holder := m.holders[name]; holder != "" && holder != container {
-		return errdefs.ErrConflict.WithMessage(fmt.Sprintf(
-			"volume %s is an ext4 disk, which one machine can have at a time, and container %.12s has it: stop that one first, or use a volume without type=ext4",
-			name, holder))
-	}
-	m.holders[name] = container
-	return nil
-}
-
-// Release takes back what a container holds.
-func (m *Manager) Release(container string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, holder := range m.holders {
-		if holder == container {
-			delete(m.holders, name)
-		}
-	}
 }

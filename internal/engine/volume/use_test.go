@@ -98,28 +98,6 @@ func TestDiskHasRoomForTheSizeOfItsVolume(t *testing.T) {
 	}
 }
 
-func TestDiskIsHeldByOneContainer(t *testing.T) {
-	m, _ := open(t)
-	v, _, err := m.Create("vol", nil, map[string]string{"type": "ext4"})
-	if err != nil || !v.Disk() {
-		t.Fatalf("%+v, %v", v, err)
-	}
-	if err := m.Hold("vol", "first-container"); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Hold("vol", "first-container"); err != nil {
-		t.Errorf("the holder itself: %v", err)
-	}
-	err = m.Hold("vol", "second")
-	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "first-contai has it") {
-		t.Errorf("a second holder: %v, want a conflict that names the first", err)
-	}
-	m.Release("first-container")
-	if err := m.Hold("vol", "second"); err != nil {
-		t.Errorf("after the release: %v", err)
-	}
-}
-
 func TestAFillThatFailedLeavesNothingThatCouldClearAUsersFiles(t *testing.T) {
 	m, _ := open(t)
 	v, _, err := m.Create("vol", nil, nil)

@@ -39,7 +39,8 @@ type Volume struct {
 	Path string `json:"-"`
 }
 
-// Disk says that the volume is a disk image, which one machine has at a time.
+// Disk says that the volume is a disk image, which one machine has at a time and
+// lends to the others.
 func (v Volume) Disk() bool { return v.Options["type"] == "ext4" }
 
 // Manager keeps the volumes of a directory. It is safe for concurrent use.
@@ -52,9 +53,6 @@ type Manager struct {
 	volumes map[string]*Volume
 	// filling has the lock of every volume that was ever to be filled.
 	filling map[string]*sync.Mutex
-	// holders has, for volumes that are disks, the container whose machine has
-	// each.
-	holders map[string]string
 }
 
 const (
@@ -75,7 +73,7 @@ func Open(dir, template string) (*Manager, error) {
 	}
 	m := &Manager{
 		dir: dir, template: template,
-		volumes: map[string]*Volume{}, filling: map[string]*sync.Mutex{}, holders: map[string]string{},
+		volumes: map[string]*Volume{}, filling: map[string]*sync.Mutex{},
 	}
 	for _, e := range entries {
 		v, err := m.read(e.Name())

@@ -16,6 +16,7 @@ import (
 	"byre.dev/byre/internal/guest/stdio"
 	"byre.dev/byre/internal/guest/task"
 	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/p9/p9srv"
 )
 
 // Link is one connection to the host that carries streams; *mux.Session is one.
@@ -54,7 +55,9 @@ type Agent struct {
 	tasks  *task.Service
 	events *broadcaster
 	memory *memoryWatch
-	stop   sync.Once
+	// locks are of files in volumes that other machines use.
+	locks p9srv.Locks
+	stop  sync.Once
 
 	mu sync.Mutex
 	// secret proves streams; all zeros before Renew. Guarded by mu.
@@ -105,6 +108,10 @@ func (a *Agent) Serve(ctx context.Context, link Link, ready func()) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for streams: %w", err), link.Close())
 	}
+	volumes, err := link.Listen(guestapi.PortVolume)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for other machines: %w", err), link.Close())
+	}
 	a.setLink(link)
 	defer a.setLink(nil)
 	ready()
@@ -113,6 +120,7 @@ func (a *Agent) Serve(ctx context.Context, link Link, ready func()) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.accept(ctx, &wg, agent, a.serveAgent) })
 	wg.Go(func() { a.accept(ctx, &wg, streams, a.serveStream) })
+	wg.Go(func() { a.accept(ctx, &wg, volumes, a.serveVolume) })
 	select {
 	case <-link.Done():
 	case <-ctx.Done():
@@ -121,6 +129,7 @@ func (a *Agent) Serve(ctx context.Context, link Link, ready func()) error {
 	err = link.Close()
 	agent.Close()
 	streams.Close()
+	volumes.Close()
 	wg.Wait()
 	a.hub.Reset()
 	return err
