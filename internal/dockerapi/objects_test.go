@@ -246,7 +246,7 @@ func TestDiskUsageIsThatOfTheDisk(t *testing.T) {
 	if _, err := s.ContainerCommit(t.Context(), "user", client.ContainerCommitOptions{Reference: "derived:1", Config: &container.Config{Env: []string{"B=1"}}}); err != nil {
 		t.Fatal(err)
 	}
-	v, err := s.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: "data"})
+	v, err := s.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: "data", DriverOpts: map[string]string{"type": "directory"}})
 	if err != nil {
 		t.Fatal(err)
 	}

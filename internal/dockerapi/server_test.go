@@ -77,7 +77,7 @@ func (s *server) start(t *testing.T) {
 	s.stop()
 	home := s.home
 	e, err := engine.New(t.Context(), engine.Config{
-		Home: home, Containerd: s.store.Client(), NetworkCommand: []string{"/bin/false"},
+		Home: home, ScratchTemplate: filepath.Join(home, "template"), Containerd: s.store.Client(), NetworkCommand: []string{"/bin/false"},
 		ShimState: filepath.Join(home, "r", "io.containerd.runtime.v2.task"), Build: engine.Build{Version: "test"},
 	})
 	if err != nil {

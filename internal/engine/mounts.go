@@ -165,6 +165,9 @@ func (e *mounting) parseBind(b string) (Mount, error) {
 		v, err := e.volumeMount(source, m.Destination, nil, nil)
 		v.Mode, v.ReadOnly, v.UID, v.GID, v.Consistent = mode, m.ReadOnly, m.UID, m.GID, m.Consistent
 		v.NoCopy = noCopy
+		if err == nil && v.Disk && v.UID != nil {
+			return v, invalid("invalid volume specification: '%s': volume %s is a disk, whose files have owners of their own: uid and gid are for directories and for volumes with the option type=directory", b, v.Name)
+		}
 		return v, err
 	}
 	if noCopy {

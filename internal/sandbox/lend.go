@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -55,7 +56,11 @@ func (s *Sandbox) lend(h *heldVolume) {
 	if h.listener != nil || t.ended || path == "" {
 		return
 	}
-	l, err := localsock.Listen(path)
+	err := os.MkdirAll(s.cfg.SidecarDir, 0o700)
+	var l net.Listener
+	if err == nil {
+		l, err = localsock.Listen(path)
+	}
 	if err != nil {
 		s.log.Warn("volume cannot be lent to other machines", "volume", h.source, "err", err)
 		return

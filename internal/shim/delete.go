@@ -140,14 +140,12 @@ func (s *Service) deleteContainer(ctx context.Context, c *container, spared bool
 		return err
 	}
 	if last && !ends {
-		err = s.leaveBundle(c.init.bundle)
+		defer s.exitIfDone() // what was borrowed may be back by now
+		return s.leaveBundle(c)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containers, c.init.container)
-	if err != nil {
-		return err
-	}
 	for _, other := range s.containers {
 		if other != nil {
 			return moveMark(c.init.bundle, other.init.bundle)
@@ -156,11 +154,15 @@ func (s *Service) deleteContainer(ctx context.Context, c *container, spared bool
 	return nil
 }
 
-// leaveBundle makes the shim one that nobody finds any more: its container may be
-// started again, by another shim, while this one goes on for those who have
-// borrowed volumes of its machine.
-func (s *Service) leaveBundle(bundle string) error {
+// leaveBundle makes the shim one that nobody finds any more: its last container
+// may be started again, by another shim, while this one goes on for those who
+// have borrowed volumes of its machine. It ends by itself.
+func (s *Service) leaveBundle(c *container) error {
 	s.log.Info("shim stays: other machines have borrowed volumes of its machine")
 	s.hide()
-	return errors.Join(unmarkShim(bundle), os.Chdir(os.TempDir()))
+	s.mu.Lock()
+	s.ending = true
+	delete(s.containers, c.init.container)
+	s.mu.Unlock()
+	return errors.Join(unmarkShim(c.init.bundle), os.Chdir(os.TempDir()))
 }

@@ -25,6 +25,8 @@ const (
 	// chaosSteps is how many steps the test takes when BYRE_CHAOS_STEPS says
 	// nothing; `make chaos` takes 200.
 	chaosSteps = 8
+	// writtenEvery is after how many steps what was written is looked for.
+	writtenEvery = 10
 	// chaosLimit bounds one command: a machine that starts on a busy host takes
 	// a while, and a command that waits for what was killed must not wait for ever.
 	chaosLimit = 4 * time.Minute
@@ -49,6 +51,8 @@ type chaos struct {
 
 	// mu guards what follows.
 	mu sync.Mutex
+	// written has, by volume, the files whose writing was acknowledged.
+	written map[string][]string
 	// late counts the starts that were given up for their time.
 	late int
 	// trace has one line for each command and each kill.
@@ -71,8 +75,6 @@ type walker struct {
 	// told to start, or told to end since, or nobody knows. Without it a policy
 	// that restarts has it running.
 	mayRest bool
-	// written has the files in its volume whose writing was acknowledged.
-	written []string
 }
 
 // kind is what a container runs, and how it ends by itself.
@@ -123,7 +125,7 @@ func TestKilledAtRandom(t *testing.T) {
 	t.Logf("%d steps, BYRE_CHAOS_SEED=%d", steps, seed)
 	c := &chaos{
 		t: t, home: chaosHome(t), rnd: rand.New(rand.NewPCG(uint64(seed), 1)),
-		containers: map[string]*walker{}, volumes: map[string]bool{}, networks: map[string]bool{},
+		containers: map[string]*walker{}, volumes: map[string]bool{}, networks: map[string]bool{}, written: map[string][]string{},
 		begun: time.Now(),
 	}
 	defer func() {
@@ -136,6 +138,9 @@ func TestKilledAtRandom(t *testing.T) {
 		c.note("step %d", i)
 		c.step()
 		c.reconcile()
+		if i%writtenEvery == writtenEvery-1 || i == steps-1 {
+			c.checkWritten()
+		}
 		if t.Failed() {
 			return
 		}

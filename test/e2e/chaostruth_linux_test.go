@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,7 +41,6 @@ type end struct {
 // reconcile compares what the daemon says with what there is, and takes note of
 // what was removed.
 func (c *chaos) reconcile() {
-	c.checkWritten()
 	if _, err := c.run("ps", "-q"); err != nil { // starts the daemon if it was killed
 		c.t.Errorf("after a step: %v", err)
 		return
@@ -71,6 +71,7 @@ func (c *chaos) reconcile() {
 			c.volumes[v.Name] = true
 		}
 	}
+	maps.DeleteFunc(c.written, func(volume string, _ []string) bool { return !c.volumes[volume] })
 	for _, n := range networks {
 		c.networks[n.Name] = true
 	}

@@ -118,7 +118,7 @@ func VolumeCreate() Body {
 		To: "create a volume", Type: reflect.TypeFor[volume.CreateRequest](),
 		Rules: append(honored("Name", "Labels"),
 			Rule{Field: "Driver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
-			Rule{Field: "DriverOpts", Verdict: Partly, Why: "there are type=ext4 with size, and o=bind with device", Allow: func(any) bool { return true }},
+			Rule{Field: "DriverOpts", Verdict: Partly, Why: "there are type=ext4 with size, type=directory, and o=bind with device", Allow: func(any) bool { return true }},
 			Rule{Field: "ClusterVolumeSpec", Verdict: Refused, Why: "there is no swarm"},
 		),
 	}

@@ -147,7 +147,7 @@ func mountRules() []Rule {
 		Rule{Field: m + "BindOptions.ReadOnlyNonRecursive", Verdict: Refused, Why: "a read-only share is read-only all the way down"},
 		Rule{Field: m + "BindOptions.ReadOnlyForceRecursive", Verdict: Harmless, Why: "a read-only share is read-only all the way down"},
 		Rule{Field: m + "VolumeOptions.DriverConfig.Name", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
-		Rule{Field: m + "VolumeOptions.DriverConfig.Options", Verdict: Partly, Why: "there are type=ext4 with size, and o=bind with device", Allow: func(any) bool { return true }},
+		Rule{Field: m + "VolumeOptions.DriverConfig.Options", Verdict: Partly, Why: "there are type=ext4 with size, type=directory, and o=bind with device", Allow: func(any) bool { return true }},
 		Rule{Field: m + "ClusterOptions", Verdict: Refused, Why: "there is no swarm"},
 	)
 }

@@ -24,7 +24,8 @@ func invalid(format string, args ...any) error {
 }
 
 // checkOptions refuses options that are not honoured: what there is are disk
-// images (type=ext4, with a size) and directories of the host (o=bind).
+// images (type=ext4, with a size, or no options), directories of byre's own
+// (type=directory) and those of the host (o=bind).
 func checkOptions(options map[string]string) error {
 	switch options["type"] {
 	case "ext4":
@@ -32,6 +33,8 @@ func checkOptions(options map[string]string) error {
 			return err
 		}
 		return only(options, "type", "size")
+	case "directory":
+		return only(options, "type")
 	case "none", "":
 		if len(options) == 0 {
 			return nil
@@ -44,7 +47,7 @@ func checkOptions(options map[string]string) error {
 		}
 		return only(options, "type", "o", "device")
 	}
-	return invalid("byre does not support the volume option type=%s: there are ext4, and none for a directory of the host", options["type"])
+	return invalid("byre does not support the volume option type=%s: there are ext4, directory, and none for a directory of the host", options["type"])
 }
 
 func only(options map[string]string, names ...string) error {

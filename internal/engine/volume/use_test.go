@@ -42,6 +42,9 @@ func reopen(t *testing.T, dir string) *volume.Manager {
 	return m
 }
 
+// directory makes a volume a directory of the host.
+var directory = map[string]string{"type": "directory"}
+
 func TestOptionsThatAreNotHonoredAreRefusedByName(t *testing.T) {
 	m, dir := open(t)
 	for _, c := range []struct {
@@ -51,6 +54,7 @@ func TestOptionsThatAreNotHonoredAreRefusedByName(t *testing.T) {
 		{"type=nfs", map[string]string{"type": "nfs", "device": ":/x", "o": "addr=1.2.3.4"}},
 		{"type=tmpfs", map[string]string{"type": "tmpfs", "device": "tmpfs"}},
 		{"option o", map[string]string{"type": "ext4", "o": "noatime"}},
+		{"option size", map[string]string{"type": "directory", "size": "1g"}},
 		{"o=nosuid", map[string]string{"type": "none", "o": "nosuid", "device": dir}},
 		{"device", map[string]string{"type": "none", "o": "bind"}},
 		{"device", map[string]string{"o": "bind", "device": dir + "/missing"}},
@@ -83,6 +87,28 @@ func TestVolumeOfADirectoryLeavesItThere(t *testing.T) {
 	}
 }
 
+func TestVolumeWithoutOptionsIsADiskUnlessAnEarlierVersionMadeIt(t *testing.T) {
+	m, dir := open(t)
+	v, _, err := m.Create("vol", nil, nil)
+	if err != nil || !v.Disk() {
+		t.Fatalf("%+v, %v; want a disk", v, err)
+	}
+	old := filepath.Join(dir, "volumes", "old")
+	if err := os.MkdirAll(filepath.Join(old, "_data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(old, "volume.json"), []byte(`{"Name":"old"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m = reopen(t, dir)
+	if v, err := m.Get("vol"); err != nil || !v.Disk() {
+		t.Errorf("opened again, the new one is %+v, %v", v, err)
+	}
+	if v, err := m.Get("old"); err != nil || v.Disk() || v.Path != filepath.Join(old, "_data") {
+		t.Errorf("the old one is %+v, %v", v, err)
+	}
+}
+
 func TestDiskHasRoomForTheSizeOfItsVolume(t *testing.T) {
 	m, _ := open(t)
 	v, _, err := m.Create("vol", nil, map[string]string{"type": "ext4", "size": "1g"})
@@ -100,7 +126,7 @@ func TestDiskHasRoomForTheSizeOfItsVolume(t *testing.T) {
 
 func TestAFillThatFailedLeavesNothingThatCouldClearAUsersFiles(t *testing.T) {
 	m, _ := open(t)
-	v, _, err := m.Create("vol", nil, nil)
+	v, _, err := m.Create("vol", nil, directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +161,7 @@ func TestAFillThatFailedLeavesNothingThatCouldClearAUsersFiles(t *testing.T) {
 
 func TestAUserWhoWantsNoFillFindsNothingOfOneThatWasCutOff(t *testing.T) {
 	m, dir := open(t)
-	v, _, err := m.Create("vol", nil, nil)
+	v, _, err := m.Create("vol", nil, directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +193,7 @@ func TestAUserWhoWantsNoFillFindsNothingOfOneThatWasCutOff(t *testing.T) {
 
 func TestFillThatWasCutOffIsDoneAgain(t *testing.T) {
 	m, dir := open(t)
-	v, _, err := m.Create("vol", nil, nil)
+	v, _, err := m.Create("vol", nil, directory)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package volume keeps named volumes: directories of the host that are shared
-// with the machines of the containers that mount them.
+// Package volume keeps named volumes: disk images, which machines have and lend
+// to each other, or directories of the host that are shared with the machines of
+// the containers that mount them.
 package volume
 
 import (
@@ -35,13 +36,16 @@ type Volume struct {
 	Options map[string]string `json:",omitempty"`
 	// Anonymous volumes were made for one container without a name given.
 	Anonymous bool `json:",omitempty"`
+	// OnDisk is Disk's answer for volumes without options: those of earlier
+	// versions are directories.
+	OnDisk bool `json:",omitempty"`
 	// Path is the directory that is shared, or the disk image.
 	Path string `json:"-"`
 }
 
 // Disk says that the volume is a disk image, which one machine has at a time and
 // lends to the others.
-func (v Volume) Disk() bool { return v.Options["type"] == "ext4" }
+func (v Volume) Disk() bool { return v.OnDisk || v.Options["type"] == "ext4" }
 
 // Manager keeps the volumes of a directory. It is safe for concurrent use.
 type Manager struct {
@@ -117,7 +121,9 @@ func (m *Manager) Create(name string, labels, options map[string]string) (v Volu
 	if err := checkOptions(options); err != nil {
 		return v, false, err
 	}
-	v = Volume{Name: name, Created: time.Now().UTC(), Labels: maps.Clone(labels), Options: maps.Clone(options)}
+	v = Volume{
+		Name: name, Created: time.Now().UTC(), Labels: maps.Clone(labels), Options: maps.Clone(options), OnDisk: len(options) == 0,
+	}
 	if name == "" {
 		v.Name, v.Anonymous = randomName(), true
 	} else if ok, err := regexp.MatchString(namePattern, name); !ok || err != nil {

@@ -18,14 +18,14 @@ func TestVolumesOutliveTheManager(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, made, err := m.Create("data", map[string]string{"a": "b"}, nil)
+	v, made, err := m.Create("data", map[string]string{"a": "b"}, directory)
 	if err != nil || !made {
 		t.Fatalf("made %t, error %v", made, err)
 	}
 	if _, made, err := m.Create("data", nil, nil); made || err != nil {
 		t.Fatalf("the same again: made %t, error %v", made, err)
 	}
-	anonymous, _, err := m.Create("", nil, nil)
+	anonymous, _, err := m.Create("", nil, directory)
 	if err != nil || !anonymous.Anonymous || len(anonymous.Name) != 64 {
 		t.Fatalf("anonymous %+v, error %v", anonymous, err)
 	}
