@@ -16,6 +16,7 @@ import (
 	"byre.dev/byre/internal/p9/p9client"
 	"byre.dev/byre/internal/p9/p9srv"
 	"byre.dev/byre/internal/p9/p9test"
+	"byre.dev/byre/internal/testenv"
 )
 
 func heap() int64 {
@@ -90,7 +91,7 @@ func walkMuch(t *testing.T, srv *p9srv.Server) {
 	}
 	exchange(clunk)
 	rounds := 100
-	if testing.Short() {
+	if testing.Short() || testenv.Race {
 		rounds = 10
 	}
 	for range rounds {
