@@ -40,7 +40,11 @@ func (r *Root) Fill(p, target string, replace bool) (filled bool, err error) {
 	if err := from.copyTo(stage); err != nil {
 		return false, err
 	}
-	return true, os.Rename(stage, target)
+	// os.Rename refuses a target that is a directory, be it empty.
+	if err := unix.Rename(stage, target); err != nil {
+		return false, &os.LinkError{Op: "rename", Old: stage, New: target, Err: err}
+	}
+	return true, nil
 }
 
 func isEmpty(dir string) (bool, error) {
