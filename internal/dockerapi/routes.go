@@ -93,9 +93,9 @@ func (a *api) imageOperations() []operation {
 func (a *api) volumeOperations() []operation {
 	return []operation{
 		{http.MethodGet, "/volumes", a.volumesList, ""},
-		{http.MethodPost, "/volumes/create", a.volumesCreate, "fields as listed below"},
+		{http.MethodPost, "/volumes/create", a.volumesCreate, "fields as listed below; a volume without options is an ext4 disk"},
 		{http.MethodPost, "/volumes/prune", a.volumesPrune, ""},
-		{http.MethodGet, "/volumes/{name}", a.volumesInspect, ""},
+		{http.MethodGet, "/volumes/{name}", a.volumesInspect, "the mount point of a volume that is a disk is its image"},
 		{http.MethodDelete, "/volumes/{name}", a.volumesRemove, ""},
 		{http.MethodPut, "/volumes/{name}", a.notManager, notSwarm},
 	}
