@@ -35,6 +35,7 @@ var sections = []section{
 	{"load", true, benchLoad},
 	{"logs", true, benchLogs},
 	{"layers", false, benchLayers},
+	{"volumes", true, benchVolumes},
 	{"files", false, benchFiles}, // its daemon is its own
 	{"network", false, benchNetwork},
 	{"server", false, benchServer},
