@@ -28,7 +28,7 @@ func volumeFor(v enginevolume.Volume) volume.Volume {
 	}
 	return volume.Volume{
 		Name: v.Name, CreatedAt: v.Created.Format(time.RFC3339), Driver: "local", Labels: labels,
-		Mountpoint: v.Path, Options: options, Scope: "local",
+		Mountpoint: v.Mountpoint(), Options: options, Scope: "local",
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	enginenet "byre.dev/byre/internal/engine/network"
+	"byre.dev/byre/internal/engine/volume"
 	"byre.dev/byre/internal/shimapi"
 	"byre.dev/byre/internal/watch"
 )
@@ -122,6 +123,9 @@ func mountPoints(r Record, modes map[string]string) []container.MountPoint {
 		switch m.Type {
 		case mount.TypeVolume:
 			p.Driver = "local"
+			if m.Disk {
+				p.Source = volume.MountpointOf(m.Source)
+			}
 		case mount.TypeImage:
 			p.RW = false
 		case mount.TypeBind:

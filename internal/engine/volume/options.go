@@ -86,6 +86,18 @@ func (m *Manager) path(v *Volume) string {
 	return filepath.Join(m.dir, v.Name, dataDir)
 }
 
+// Mountpoint is what clients are told of where the files are: the path that
+// dockerd's volumes have, where nothing is for a disk.
+func (v Volume) Mountpoint() string {
+	if v.Disk() {
+		return MountpointOf(v.Path)
+	}
+	return v.Path
+}
+
+// MountpointOf is Mountpoint for a volume that is a disk with that image.
+func MountpointOf(image string) string { return filepath.Join(filepath.Dir(image), dataDir) }
+
 // makeData makes what a new volume consists of.
 func (m *Manager) makeData(dir string, v *Volume) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
