@@ -95,7 +95,7 @@ func (a *api) volumeOperations() []operation {
 		{http.MethodGet, "/volumes", a.volumesList, ""},
 		{http.MethodPost, "/volumes/create", a.volumesCreate, "fields as listed below; a volume without options is an ext4 disk"},
 		{http.MethodPost, "/volumes/prune", a.volumesPrune, ""},
-		{http.MethodGet, "/volumes/{name}", a.volumesInspect, "where the mount point of a volume is said to be, a disk has nothing on the host: its image is beside"},
+		{http.MethodGet, "/volumes/{name}", a.volumesInspect, "the mount point of a volume that is a disk is an empty directory: the host does not mount it"},
 		{http.MethodDelete, "/volumes/{name}", a.volumesRemove, ""},
 		{http.MethodPut, "/volumes/{name}", a.notManager, notSwarm},
 	}

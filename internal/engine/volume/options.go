@@ -86,8 +86,9 @@ func (m *Manager) path(v *Volume) string {
 	return filepath.Join(m.dir, v.Name, dataDir)
 }
 
-// Mountpoint is what clients are told of where the files are: the path that
-// dockerd's volumes have, where nothing is for a disk.
+// Mountpoint is what clients are told of where the files are. For a disk it is a
+// directory that stays empty, as dockerd's is of a volume that the host has not
+// mounted.
 func (v Volume) Mountpoint() string {
 	if v.Disk() {
 		return MountpointOf(v.Path)
@@ -112,6 +113,9 @@ func (m *Manager) makeData(dir string, v *Volume) error {
 		return nil
 	case !v.Disk():
 		return os.MkdirAll(v.Path, 0o755)
+	}
+	if err := os.MkdirAll(v.Mountpoint(), 0o755); err != nil {
+		return err
 	}
 	size, err := diskSize(v.Options)
 	if err != nil {
