@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"byre.dev/byre/internal/guest/mount"
+	"byre.dev/byre/internal/guest/netcfg"
 	"byre.dev/byre/internal/guest/reap"
 	"byre.dev/byre/internal/guest/stdio"
 	"byre.dev/byre/internal/guest/task"
@@ -35,6 +36,8 @@ type Config struct {
 	Features []string
 	// Runc is the path of the runc program.
 	Runc string
+	// Cards are the machine's; nil where unused ones are not hidden.
+	Cards *netcfg.Cards
 	// Reaper is PID 1's.
 	Reaper *reap.Reaper
 	// Stop ends all processes, giving them grace between TERM and KILL,

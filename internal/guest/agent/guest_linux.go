@@ -17,7 +17,6 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"byre.dev/byre/internal/guest/netcfg"
 	"byre.dev/byre/internal/guestapi"
 )
 
@@ -59,7 +58,7 @@ func (s *session) Replay(_ context.Context, r *guestapi.ReplayRequest) (*guestap
 
 // ConfigureNetwork sets up links, addresses, routes and files.
 func (s *session) ConfigureNetwork(ctx context.Context, r *guestapi.NetworkRequest) (*guestapi.NetworkResponse, error) {
-	return &guestapi.NetworkResponse{}, netcfg.Configure(ctx, r)
+	return &guestapi.NetworkResponse{}, s.cfg.Cards.Configure(ctx, r)
 }
 
 // WriteFile writes a small file below guestapi.RuntimeDir. A file that exists

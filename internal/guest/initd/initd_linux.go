@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"byre.dev/byre/internal/guest/agent"
+	"byre.dev/byre/internal/guest/netcfg"
 	"byre.dev/byre/internal/guest/reap"
 	"byre.dev/byre/internal/guest/vport"
 	"byre.dev/byre/internal/guestapi"
@@ -100,8 +101,12 @@ func (s *system) run() error {
 	if err != nil {
 		return fmt.Errorf("probe guest link: %w", err)
 	}
+	cards, err := netcfg.HideCards()
+	if err != nil {
+		s.log.Warn("containers see all network cards", "err", err)
+	}
 	s.agent, err = agent.New(agent.Config{
-		Build: s.build, Features: features, Runc: runcPath, Reaper: reaper,
+		Build: s.build, Features: features, Runc: runcPath, Reaper: reaper, Cards: cards,
 		Stop: stop, Off: off, Log: s.log,
 	})
 	if err != nil {

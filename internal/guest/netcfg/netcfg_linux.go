@@ -34,15 +34,18 @@ func Loopback() error {
 
 // Configure sets up the links, sets the network's sysctls and writes the files.
 // A request that names no host and no resolver leaves the files as they are.
-func Configure(ctx context.Context, r *guestapi.NetworkRequest) error {
+func (k *Cards) Configure(ctx context.Context, r *guestapi.NetworkRequest) error {
 	files, err := etcFiles(r)
 	if err != nil {
 		return err
 	}
 	for _, l := range r.Links {
-		if err := configureLink(ctx, l); err != nil {
+		if err := k.configureLink(ctx, l); err != nil {
 			return fmt.Errorf("link %d: %w", l.Index, err)
 		}
+	}
+	if err := k.hideUnused(); err != nil {
+		return err
 	}
 	// After the links, so that what the request sets for one of them stays.
 	if err := SetSysctls(r.Sysctls); err != nil {
@@ -54,9 +57,12 @@ func Configure(ctx context.Context, r *guestapi.NetworkRequest) error {
 	return writeFiles(filepath.Join(guestapi.RuntimeDir, "etc"), files)
 }
 
-func configureLink(ctx context.Context, l *guestapi.Link) error {
+func (k *Cards) configureLink(ctx context.Context, l *guestapi.Link) error {
 	prefixes, gateway, err := parseLink(l)
 	if err != nil {
+		return err
+	}
+	if err := k.show(l.Device); err != nil {
 		return err
 	}
 	c, err := dial()
@@ -70,10 +76,12 @@ func configureLink(ctx context.Context, l *guestapi.Link) error {
 	}
 	switch l.Change {
 	case guestapi.Link_SET_UP:
+		k.note(n, true)
 		if err := c.setUpLink(n, l, prefixes); err != nil {
 			return err
 		}
 	case guestapi.Link_TAKE_DOWN:
+		k.note(n, false)
 		return c.takeDown(n)
 	case guestapi.Link_ROUTE:
 	default:

@@ -30,13 +30,16 @@ type nic struct {
 // nicWait bounds the wait for a card that was just plugged in.
 const nicWait = 10 * time.Second
 
+// sysNet is where the kernel says which links stand on a device.
+const sysNet = "/sys/class/net"
+
 // awaitNIC returns the card that a link is about, by its own address or by its
 // position.
 func (c *conn) awaitNIC(ctx context.Context, l *guestapi.Link) (nic, error) {
 	ctx, cancel := context.WithTimeout(ctx, nicWait)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		all, err := c.nics("/sys/class/net")
+		all, err := c.nics(sysNet)
 		if err != nil {
 			return nic{}, err
 		}
