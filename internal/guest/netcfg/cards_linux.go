@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"byre.dev/byre/internal/guestapi"
 )
 
 // Cards are the machine's network cards. Those that no network uses are kept in
@@ -91,25 +93,41 @@ func (k *Cards) hide(c *conn, n nic) error {
 	return nil
 }
 
-// show brings a card back that is hidden; it does nothing about others.
-func (k *Cards) show(device []byte) error {
-	if k == nil || len(device) == 0 {
+// show brings the card back that a link is about, if it is hidden; c is of the
+// machine's namespace. A link's position counts all cards.
+func (k *Cards) show(c *conn, l *guestapi.Link) error {
+	if k == nil {
 		return nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	hidden, err := k.conn.links()
+	hidden, err := k.hidden()
 	if err != nil {
-		return fmt.Errorf("list hidden network cards: %w", err)
+		return err
 	}
-	i := slices.IndexFunc(hidden, func(n nic) bool { return bytes.Equal(n.device, device) })
-	if i < 0 {
+	seen, err := c.nics(sysNet)
+	if err != nil {
+		return err
+	}
+	all := append(seen, hidden...)
+	slices.SortFunc(all, byIndex)
+	n, ok := pick(all, l)
+	if !ok || !slices.ContainsFunc(hidden, func(h nic) bool { return bytes.Equal(h.device, n.device) }) {
 		return nil
 	}
-	if err := k.conn.move(hidden[i], k.own); err != nil {
-		return fmt.Errorf("show %s: %w", hidden[i].name, err)
+	if err := k.conn.move(n, k.own); err != nil {
+		return fmt.Errorf("show %s: %w", n.name, err)
 	}
 	return nil
+}
+
+// hidden lists the cards that are hidden. The caller holds mu.
+func (k *Cards) hidden() ([]nic, error) {
+	all, err := k.conn.links()
+	if err != nil {
+		return nil, fmt.Errorf("list hidden network cards: %w", err)
+	}
+	return slices.DeleteFunc(all, func(n nic) bool { return n.ifindex == loopback }), nil
 }
 
 // note says whether a network uses a card.

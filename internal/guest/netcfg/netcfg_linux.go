@@ -18,6 +18,9 @@ import (
 	"byre.dev/byre/internal/guestapi"
 )
 
+// loopback is the number of the loopback link of every network namespace.
+const loopback = 1
+
 // Loopback brings the loopback link up; the kernel gives it its addresses.
 func Loopback() error {
 	c, err := dial()
@@ -25,8 +28,7 @@ func Loopback() error {
 		return err
 	}
 	defer c.close()
-	const lo = 1 // the loopback link of every network namespace
-	if err := c.setUp(lo, 0, nil); err != nil {
+	if err := c.setUp(loopback, 0, nil); err != nil {
 		return fmt.Errorf("bring lo up: %w", err)
 	}
 	return nil
@@ -62,14 +64,14 @@ func (k *Cards) configureLink(ctx context.Context, l *guestapi.Link) error {
 	if err != nil {
 		return err
 	}
-	if err := k.show(l.Device); err != nil {
-		return err
-	}
 	c, err := dial()
 	if err != nil {
 		return err
 	}
 	defer c.close()
+	if err := k.show(c, l); err != nil {
+		return err
+	}
 	n, err := c.awaitNIC(ctx, l)
 	if err != nil {
 		return err

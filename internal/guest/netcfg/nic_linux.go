@@ -79,9 +79,11 @@ func (c *conn) nics(dir string) ([]nic, error) {
 		found, _ := filepath.Glob(filepath.Join(dir, n.name, "device"))
 		return len(found) == 0
 	})
-	slices.SortFunc(links, func(a, b nic) int { return cmp.Compare(a.ifindex, b.ifindex) })
+	slices.SortFunc(links, byIndex)
 	return links, nil
 }
+
+func byIndex(a, b nic) int { return cmp.Compare(a.ifindex, b.ifindex) }
 
 // parseNIC reads what the kernel says of one link.
 func parseNIC(b []byte) (nic, bool) {
