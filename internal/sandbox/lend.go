@@ -146,10 +146,8 @@ func (s *Sandbox) StopLending() bool {
 	t := &s.volumes
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, h := range t.held {
-		if h.loans > 0 {
-			return false
-		}
+	if t.lends() {
+		return false
 	}
 	t.end()
 	return true
@@ -157,9 +155,13 @@ func (s *Sandbox) StopLending() bool {
 
 // Lends says whether another machine has borrowed a volume.
 func (s *Sandbox) Lends() bool {
-	t := &s.volumes
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	s.volumes.mu.Lock()
+	defer s.volumes.mu.Unlock()
+	return s.volumes.lends()
+}
+
+// lends is Lends. The caller holds mu.
+func (t *volumeTable) lends() bool {
 	for _, h := range t.held {
 		if h.loans > 0 {
 			return true

@@ -54,8 +54,8 @@ func (c *Container) Release(ctx context.Context) error {
 }
 
 // ReleaseLast is Release for the sandbox's last container, whose machine ends
-// next and lends nothing (StopLending): everything is flushed and unmounted, but nothing is unplugged, since
-// that takes the guest's help and time. The sandbox is only good for Close then.
+// next and lends nothing (StopLending): everything is flushed and unmounted, but
+// nothing is unplugged, since that takes the guest's help and time. The sandbox is only good for Close then.
 // Discarded says that the container's root file system is not read again: it is
 // left as it is, which under emulation is a tenth of a container's life, unless
 // the guest holds what others read, shares and volumes.

@@ -304,7 +304,7 @@ func (t *shareTable) setTransport(sh *share, tr guestapi.Share_Transport) {
 
 func (s *Sandbox) logServe(sh *share, conn net.Conn) {
 	err := sh.serve(conn)
-	if err != nil && sh.ctx.Err() == nil {
+	if err != nil && sh.ctx.Err() == nil && s.working.Err() == nil {
 		s.log.Error("share ended", "share", sh.spec.Source, "container", sh.container, "err", err)
 	}
 }
@@ -313,6 +313,9 @@ func (s *Sandbox) logServe(sh *share, conn net.Conn) {
 // holds setup.
 func (s *Sandbox) releaseShare(ctx context.Context, sh *share) error {
 	s.shares.remove(sh)
+	if sh.lender != nil {
+		sh.cancel() // lest the port's end is taken for the lender's
+	}
 	var err error
 	if sh.transport == guestapi.Share_VIRTIO_PORT {
 		err = s.machine.RemovePort(ctx, guestapi.SharePortPrefix+sh.name)
