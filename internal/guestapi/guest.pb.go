@@ -75,7 +75,7 @@ func (x Share_Transport) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Share_Transport.Descriptor instead.
 func (Share_Transport) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{7, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type Change_Kind int32
@@ -130,7 +130,7 @@ func (x Change_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Change_Kind.Descriptor instead.
 func (Change_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19, 0}
 }
 
 type Link_Change int32
@@ -184,7 +184,7 @@ func (x Link_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Link_Change.Descriptor instead.
 func (Link_Change) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // The numbers are Docker's.
@@ -234,7 +234,7 @@ func (x PathChange_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathChange_Kind.Descriptor instead.
 func (PathChange_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33, 0}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35, 0}
 }
 
 type HelloRequest struct {
@@ -539,6 +539,98 @@ func (x *RenewResponse) GetMachineId() string {
 	return ""
 }
 
+type ClockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nanoseconds to move the clock by, forward or, negative, back; 0 only asks.
+	// Less than half a second is caught up by and by, so that time never goes
+	// back; more is moved at once.
+	MoveNs        int64 `protobuf:"varint,1,opt,name=move_ns,json=moveNs,proto3" json:"move_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockRequest) Reset() {
+	*x = ClockRequest{}
+	mi := &file_guest_v1_guest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockRequest) ProtoMessage() {}
+
+func (x *ClockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockRequest.ProtoReflect.Descriptor instead.
+func (*ClockRequest) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClockRequest) GetMoveNs() int64 {
+	if x != nil {
+		return x.MoveNs
+	}
+	return 0
+}
+
+type ClockResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Wall clock, nanoseconds since 1970 UTC, when the call was answered.
+	WallTimeNs    int64 `protobuf:"varint,1,opt,name=wall_time_ns,json=wallTimeNs,proto3" json:"wall_time_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockResponse) Reset() {
+	*x = ClockResponse{}
+	mi := &file_guest_v1_guest_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockResponse) ProtoMessage() {}
+
+func (x *ClockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_v1_guest_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockResponse.ProtoReflect.Descriptor instead.
+func (*ClockResponse) Descriptor() ([]byte, []int) {
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ClockResponse) GetWallTimeNs() int64 {
+	if x != nil {
+		return x.WallTimeNs
+	}
+	return 0
+}
+
 // Mount is one mount in the guest.
 type Mount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -562,7 +654,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_guest_v1_guest_proto_msgTypes[4]
+	mi := &file_guest_v1_guest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +666,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[4]
+	mi := &file_guest_v1_guest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +679,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{4}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Mount) GetTarget() string {
@@ -726,7 +818,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_guest_v1_guest_proto_msgTypes[5]
+	mi := &file_guest_v1_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +830,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[5]
+	mi := &file_guest_v1_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +843,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{5}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Disk) GetLun() uint32 {
@@ -788,7 +880,7 @@ type Overlay struct {
 
 func (x *Overlay) Reset() {
 	*x = Overlay{}
-	mi := &file_guest_v1_guest_proto_msgTypes[6]
+	mi := &file_guest_v1_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +892,7 @@ func (x *Overlay) String() string {
 func (*Overlay) ProtoMessage() {}
 
 func (x *Overlay) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[6]
+	mi := &file_guest_v1_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +905,7 @@ func (x *Overlay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Overlay.ProtoReflect.Descriptor instead.
 func (*Overlay) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{6}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Overlay) GetLower() []string {
@@ -855,7 +947,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_guest_v1_guest_proto_msgTypes[7]
+	mi := &file_guest_v1_guest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +959,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[7]
+	mi := &file_guest_v1_guest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +972,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{7}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Share) GetName() string {
@@ -928,7 +1020,7 @@ type Tmpfs struct {
 
 func (x *Tmpfs) Reset() {
 	*x = Tmpfs{}
-	mi := &file_guest_v1_guest_proto_msgTypes[8]
+	mi := &file_guest_v1_guest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1032,7 @@ func (x *Tmpfs) String() string {
 func (*Tmpfs) ProtoMessage() {}
 
 func (x *Tmpfs) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[8]
+	mi := &file_guest_v1_guest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1045,7 @@ func (x *Tmpfs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tmpfs.ProtoReflect.Descriptor instead.
 func (*Tmpfs) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{8}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Tmpfs) GetSizeBytes() uint64 {
@@ -983,7 +1075,7 @@ type Bind struct {
 
 func (x *Bind) Reset() {
 	*x = Bind{}
-	mi := &file_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_guest_v1_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1087,7 @@ func (x *Bind) String() string {
 func (*Bind) ProtoMessage() {}
 
 func (x *Bind) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[9]
+	mi := &file_guest_v1_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1100,7 @@ func (x *Bind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bind.ProtoReflect.Descriptor instead.
 func (*Bind) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{9}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Bind) GetSource() string {
@@ -1044,7 +1136,7 @@ type Socket struct {
 
 func (x *Socket) Reset() {
 	*x = Socket{}
-	mi := &file_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_guest_v1_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1148,7 @@ func (x *Socket) String() string {
 func (*Socket) ProtoMessage() {}
 
 func (x *Socket) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[10]
+	mi := &file_guest_v1_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1161,7 @@ func (x *Socket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Socket.ProtoReflect.Descriptor instead.
 func (*Socket) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{10}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Socket) GetName() string {
@@ -1088,7 +1180,7 @@ type MountRequest struct {
 
 func (x *MountRequest) Reset() {
 	*x = MountRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_guest_v1_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1192,7 @@ func (x *MountRequest) String() string {
 func (*MountRequest) ProtoMessage() {}
 
 func (x *MountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[11]
+	mi := &file_guest_v1_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1205,7 @@ func (x *MountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountRequest.ProtoReflect.Descriptor instead.
 func (*MountRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{11}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MountRequest) GetMounts() []*Mount {
@@ -1131,7 +1223,7 @@ type MountResponse struct {
 
 func (x *MountResponse) Reset() {
 	*x = MountResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_guest_v1_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1235,7 @@ func (x *MountResponse) String() string {
 func (*MountResponse) ProtoMessage() {}
 
 func (x *MountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[12]
+	mi := &file_guest_v1_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1248,7 @@ func (x *MountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountResponse.ProtoReflect.Descriptor instead.
 func (*MountResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{12}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{14}
 }
 
 type UnmountRequest struct {
@@ -1171,7 +1263,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_guest_v1_guest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1275,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[13]
+	mi := &file_guest_v1_guest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1288,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{13}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnmountRequest) GetTargets() []string {
@@ -1221,7 +1313,7 @@ type UnmountResponse struct {
 
 func (x *UnmountResponse) Reset() {
 	*x = UnmountResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_guest_v1_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1325,7 @@ func (x *UnmountResponse) String() string {
 func (*UnmountResponse) ProtoMessage() {}
 
 func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[14]
+	mi := &file_guest_v1_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1338,7 @@ func (x *UnmountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountResponse.ProtoReflect.Descriptor instead.
 func (*UnmountResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{14}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16}
 }
 
 type ReplayRequest struct {
@@ -1261,7 +1353,7 @@ type ReplayRequest struct {
 
 func (x *ReplayRequest) Reset() {
 	*x = ReplayRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_guest_v1_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1365,7 @@ func (x *ReplayRequest) String() string {
 func (*ReplayRequest) ProtoMessage() {}
 
 func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[15]
+	mi := &file_guest_v1_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1378,7 @@ func (x *ReplayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayRequest.ProtoReflect.Descriptor instead.
 func (*ReplayRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{15}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplayRequest) GetTarget() string {
@@ -1313,7 +1405,7 @@ type ReplayResponse struct {
 
 func (x *ReplayResponse) Reset() {
 	*x = ReplayResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_guest_v1_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1417,7 @@ func (x *ReplayResponse) String() string {
 func (*ReplayResponse) ProtoMessage() {}
 
 func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[16]
+	mi := &file_guest_v1_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1430,7 @@ func (x *ReplayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResponse.ProtoReflect.Descriptor instead.
 func (*ReplayResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{16}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplayResponse) GetErrnos() []uint32 {
@@ -1370,7 +1462,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_guest_v1_guest_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1474,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[17]
+	mi := &file_guest_v1_guest_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1487,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{17}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Change) GetKind() Change_Kind {
@@ -1475,7 +1567,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_guest_v1_guest_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1579,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[18]
+	mi := &file_guest_v1_guest_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1592,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{18}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Link) GetIndex() uint32 {
@@ -1562,7 +1654,7 @@ type HostEntry struct {
 
 func (x *HostEntry) Reset() {
 	*x = HostEntry{}
-	mi := &file_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_guest_v1_guest_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1666,7 @@ func (x *HostEntry) String() string {
 func (*HostEntry) ProtoMessage() {}
 
 func (x *HostEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[19]
+	mi := &file_guest_v1_guest_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1679,7 @@ func (x *HostEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostEntry.ProtoReflect.Descriptor instead.
 func (*HostEntry) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{19}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostEntry) GetAddress() string {
@@ -1624,7 +1716,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_guest_v1_guest_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1728,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[20]
+	mi := &file_guest_v1_guest_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1741,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{20}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NetworkRequest) GetLinks() []*Link {
@@ -1716,7 +1808,7 @@ type NetworkResponse struct {
 
 func (x *NetworkResponse) Reset() {
 	*x = NetworkResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_guest_v1_guest_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1820,7 @@ func (x *NetworkResponse) String() string {
 func (*NetworkResponse) ProtoMessage() {}
 
 func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[21]
+	mi := &file_guest_v1_guest_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1833,7 @@ func (x *NetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkResponse.ProtoReflect.Descriptor instead.
 func (*NetworkResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{21}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{23}
 }
 
 type WriteFileRequest struct {
@@ -1756,7 +1848,7 @@ type WriteFileRequest struct {
 
 func (x *WriteFileRequest) Reset() {
 	*x = WriteFileRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_guest_v1_guest_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1860,7 @@ func (x *WriteFileRequest) String() string {
 func (*WriteFileRequest) ProtoMessage() {}
 
 func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[22]
+	mi := &file_guest_v1_guest_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1873,7 @@ func (x *WriteFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileRequest.ProtoReflect.Descriptor instead.
 func (*WriteFileRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{22}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WriteFileRequest) GetName() string {
@@ -1813,7 +1905,7 @@ type WriteFileResponse struct {
 
 func (x *WriteFileResponse) Reset() {
 	*x = WriteFileResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_guest_v1_guest_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1917,7 @@ func (x *WriteFileResponse) String() string {
 func (*WriteFileResponse) ProtoMessage() {}
 
 func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[23]
+	mi := &file_guest_v1_guest_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1930,7 @@ func (x *WriteFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFileResponse.ProtoReflect.Descriptor instead.
 func (*WriteFileResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{23}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{25}
 }
 
 type StatPathRequest struct {
@@ -1851,7 +1943,7 @@ type StatPathRequest struct {
 
 func (x *StatPathRequest) Reset() {
 	*x = StatPathRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_guest_v1_guest_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1955,7 @@ func (x *StatPathRequest) String() string {
 func (*StatPathRequest) ProtoMessage() {}
 
 func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[24]
+	mi := &file_guest_v1_guest_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1968,7 @@ func (x *StatPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathRequest.ProtoReflect.Descriptor instead.
 func (*StatPathRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{24}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatPathRequest) GetContainerId() string {
@@ -1907,7 +1999,7 @@ type StatPathResponse struct {
 
 func (x *StatPathResponse) Reset() {
 	*x = StatPathResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2011,7 @@ func (x *StatPathResponse) String() string {
 func (*StatPathResponse) ProtoMessage() {}
 
 func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[25]
+	mi := &file_guest_v1_guest_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2024,7 @@ func (x *StatPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatPathResponse.ProtoReflect.Descriptor instead.
 func (*StatPathResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{25}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatPathResponse) GetName() string {
@@ -1986,7 +2078,7 @@ type ArchiveRequest struct {
 
 func (x *ArchiveRequest) Reset() {
 	*x = ArchiveRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1998,7 +2090,7 @@ func (x *ArchiveRequest) String() string {
 func (*ArchiveRequest) ProtoMessage() {}
 
 func (x *ArchiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[26]
+	mi := &file_guest_v1_guest_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2011,7 +2103,7 @@ func (x *ArchiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveRequest.ProtoReflect.Descriptor instead.
 func (*ArchiveRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{26}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ArchiveRequest) GetContainerId() string {
@@ -2058,7 +2150,7 @@ type ArchiveResponse struct {
 
 func (x *ArchiveResponse) Reset() {
 	*x = ArchiveResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2162,7 @@ func (x *ArchiveResponse) String() string {
 func (*ArchiveResponse) ProtoMessage() {}
 
 func (x *ArchiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[27]
+	mi := &file_guest_v1_guest_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2175,7 @@ func (x *ArchiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArchiveResponse.ProtoReflect.Descriptor instead.
 func (*ArchiveResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{27}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ArchiveResponse) GetBytes() uint64 {
@@ -2107,7 +2199,7 @@ type RootRequest struct {
 
 func (x *RootRequest) Reset() {
 	*x = RootRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2211,7 @@ func (x *RootRequest) String() string {
 func (*RootRequest) ProtoMessage() {}
 
 func (x *RootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[28]
+	mi := &file_guest_v1_guest_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2224,7 @@ func (x *RootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootRequest.ProtoReflect.Descriptor instead.
 func (*RootRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{28}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RootRequest) GetContainerId() string {
@@ -2165,7 +2257,7 @@ type ProcessesRequest struct {
 
 func (x *ProcessesRequest) Reset() {
 	*x = ProcessesRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2269,7 @@ func (x *ProcessesRequest) String() string {
 func (*ProcessesRequest) ProtoMessage() {}
 
 func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[29]
+	mi := &file_guest_v1_guest_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2282,7 @@ func (x *ProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{29}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ProcessesRequest) GetContainerId() string {
@@ -2217,7 +2309,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2321,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[30]
+	mi := &file_guest_v1_guest_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2334,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{30}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProcessesResponse) GetPid() uint32 {
@@ -2296,7 +2388,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2400,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[31]
+	mi := &file_guest_v1_guest_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2413,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{31}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ChangesRequest) GetContainerId() string {
@@ -2341,7 +2433,7 @@ type ChangesResponse struct {
 
 func (x *ChangesResponse) Reset() {
 	*x = ChangesResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2445,7 @@ func (x *ChangesResponse) String() string {
 func (*ChangesResponse) ProtoMessage() {}
 
 func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[32]
+	mi := &file_guest_v1_guest_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2458,7 @@ func (x *ChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesResponse.ProtoReflect.Descriptor instead.
 func (*ChangesResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{32}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ChangesResponse) GetChanges() []*PathChange {
@@ -2387,7 +2479,7 @@ type PathChange struct {
 
 func (x *PathChange) Reset() {
 	*x = PathChange{}
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2491,7 @@ func (x *PathChange) String() string {
 func (*PathChange) ProtoMessage() {}
 
 func (x *PathChange) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[33]
+	mi := &file_guest_v1_guest_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2504,7 @@ func (x *PathChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathChange.ProtoReflect.Descriptor instead.
 func (*PathChange) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{33}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PathChange) GetKind() PathChange_Kind {
@@ -2440,7 +2532,7 @@ type UserRequest struct {
 
 func (x *UserRequest) Reset() {
 	*x = UserRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +2544,7 @@ func (x *UserRequest) String() string {
 func (*UserRequest) ProtoMessage() {}
 
 func (x *UserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[34]
+	mi := &file_guest_v1_guest_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +2557,7 @@ func (x *UserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserRequest.ProtoReflect.Descriptor instead.
 func (*UserRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{34}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UserRequest) GetContainerId() string {
@@ -2492,7 +2584,7 @@ type UserResponse struct {
 
 func (x *UserResponse) Reset() {
 	*x = UserResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2596,7 @@ func (x *UserResponse) String() string {
 func (*UserResponse) ProtoMessage() {}
 
 func (x *UserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[35]
+	mi := &file_guest_v1_guest_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2609,7 @@ func (x *UserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserResponse.ProtoReflect.Descriptor instead.
 func (*UserResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{35}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UserResponse) GetUid() uint32 {
@@ -2551,7 +2643,7 @@ type FillRequest struct {
 
 func (x *FillRequest) Reset() {
 	*x = FillRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2655,7 @@ func (x *FillRequest) String() string {
 func (*FillRequest) ProtoMessage() {}
 
 func (x *FillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[36]
+	mi := &file_guest_v1_guest_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2668,7 @@ func (x *FillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillRequest.ProtoReflect.Descriptor instead.
 func (*FillRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{36}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FillRequest) GetContainerId() string {
@@ -2616,7 +2708,7 @@ type FillResponse struct {
 
 func (x *FillResponse) Reset() {
 	*x = FillResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2720,7 @@ func (x *FillResponse) String() string {
 func (*FillResponse) ProtoMessage() {}
 
 func (x *FillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[37]
+	mi := &file_guest_v1_guest_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2733,7 @@ func (x *FillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FillResponse.ProtoReflect.Descriptor instead.
 func (*FillResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{37}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FillResponse) GetFilled() bool {
@@ -2659,7 +2751,7 @@ type MemoryRequest struct {
 
 func (x *MemoryRequest) Reset() {
 	*x = MemoryRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2763,7 @@ func (x *MemoryRequest) String() string {
 func (*MemoryRequest) ProtoMessage() {}
 
 func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[38]
+	mi := &file_guest_v1_guest_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2776,7 @@ func (x *MemoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryRequest.ProtoReflect.Descriptor instead.
 func (*MemoryRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{38}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
 }
 
 type MemoryResponse struct {
@@ -2698,7 +2790,7 @@ type MemoryResponse struct {
 
 func (x *MemoryResponse) Reset() {
 	*x = MemoryResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2802,7 @@ func (x *MemoryResponse) String() string {
 func (*MemoryResponse) ProtoMessage() {}
 
 func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[39]
+	mi := &file_guest_v1_guest_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2815,7 @@ func (x *MemoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryResponse.ProtoReflect.Descriptor instead.
 func (*MemoryResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{39}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MemoryResponse) GetTotal() uint64 {
@@ -2755,7 +2847,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +2859,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[40]
+	mi := &file_guest_v1_guest_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +2872,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{40}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
 }
 
 type Event struct {
@@ -2796,7 +2888,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +2900,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[41]
+	mi := &file_guest_v1_guest_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +2913,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{41}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -2876,7 +2968,7 @@ type MemoryLow struct {
 
 func (x *MemoryLow) Reset() {
 	*x = MemoryLow{}
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2980,7 @@ func (x *MemoryLow) String() string {
 func (*MemoryLow) ProtoMessage() {}
 
 func (x *MemoryLow) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[42]
+	mi := &file_guest_v1_guest_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +2993,7 @@ func (x *MemoryLow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryLow.ProtoReflect.Descriptor instead.
 func (*MemoryLow) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{42}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MemoryLow) GetTotal() uint64 {
@@ -2927,7 +3019,7 @@ type OOM struct {
 
 func (x *OOM) Reset() {
 	*x = OOM{}
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3031,7 @@ func (x *OOM) String() string {
 func (*OOM) ProtoMessage() {}
 
 func (x *OOM) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[43]
+	mi := &file_guest_v1_guest_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3044,7 @@ func (x *OOM) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OOM.ProtoReflect.Descriptor instead.
 func (*OOM) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{43}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OOM) GetContainerId() string {
@@ -2972,7 +3064,7 @@ type TrimRequest struct {
 
 func (x *TrimRequest) Reset() {
 	*x = TrimRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_guest_v1_guest_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3076,7 @@ func (x *TrimRequest) String() string {
 func (*TrimRequest) ProtoMessage() {}
 
 func (x *TrimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[44]
+	mi := &file_guest_v1_guest_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3089,7 @@ func (x *TrimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimRequest.ProtoReflect.Descriptor instead.
 func (*TrimRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{44}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TrimRequest) GetDisks() bool {
@@ -3023,7 +3115,7 @@ type TrimResponse struct {
 
 func (x *TrimResponse) Reset() {
 	*x = TrimResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_guest_v1_guest_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3127,7 @@ func (x *TrimResponse) String() string {
 func (*TrimResponse) ProtoMessage() {}
 
 func (x *TrimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[45]
+	mi := &file_guest_v1_guest_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3140,7 @@ func (x *TrimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimResponse.ProtoReflect.Descriptor instead.
 func (*TrimResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{45}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TrimResponse) GetDiskBytes() uint64 {
@@ -3068,7 +3160,7 @@ type PowerOffRequest struct {
 
 func (x *PowerOffRequest) Reset() {
 	*x = PowerOffRequest{}
-	mi := &file_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_guest_v1_guest_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3172,7 @@ func (x *PowerOffRequest) String() string {
 func (*PowerOffRequest) ProtoMessage() {}
 
 func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[46]
+	mi := &file_guest_v1_guest_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3185,7 @@ func (x *PowerOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffRequest.ProtoReflect.Descriptor instead.
 func (*PowerOffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{46}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PowerOffRequest) GetGraceMs() uint32 {
@@ -3111,7 +3203,7 @@ type PowerOffResponse struct {
 
 func (x *PowerOffResponse) Reset() {
 	*x = PowerOffResponse{}
-	mi := &file_guest_v1_guest_proto_msgTypes[47]
+	mi := &file_guest_v1_guest_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3123,7 +3215,7 @@ func (x *PowerOffResponse) String() string {
 func (*PowerOffResponse) ProtoMessage() {}
 
 func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[47]
+	mi := &file_guest_v1_guest_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3228,7 @@ func (x *PowerOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PowerOffResponse.ProtoReflect.Descriptor instead.
 func (*PowerOffResponse) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{47}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{49}
 }
 
 // CreateOptions travels as CreateTaskRequest.options: the whole OCI runtime
@@ -3150,7 +3242,7 @@ type CreateOptions struct {
 
 func (x *CreateOptions) Reset() {
 	*x = CreateOptions{}
-	mi := &file_guest_v1_guest_proto_msgTypes[48]
+	mi := &file_guest_v1_guest_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3254,7 @@ func (x *CreateOptions) String() string {
 func (*CreateOptions) ProtoMessage() {}
 
 func (x *CreateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_v1_guest_proto_msgTypes[48]
+	mi := &file_guest_v1_guest_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3267,7 @@ func (x *CreateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOptions.ProtoReflect.Descriptor instead.
 func (*CreateOptions) Descriptor() ([]byte, []int) {
-	return file_guest_v1_guest_proto_rawDescGZIP(), []int{48}
+	return file_guest_v1_guest_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateOptions) GetSpec() []byte {
@@ -3216,7 +3308,12 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"wallTimeNs\x12\x1a\n" +
 	"\bhostname\x18\x04 \x01(\tR\bhostname\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x05 \x01(\tR\tmachineId\"\xf7\x02\n" +
+	"machine_id\x18\x05 \x01(\tR\tmachineId\"'\n" +
+	"\fClockRequest\x12\x17\n" +
+	"\amove_ns\x18\x01 \x01(\x03R\x06moveNs\"1\n" +
+	"\rClockResponse\x12 \n" +
+	"\fwall_time_ns\x18\x01 \x01(\x03R\n" +
+	"wallTimeNs\"\xf7\x02\n" +
 	"\x05Mount\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12)\n" +
 	"\x04disk\x18\x02 \x01(\v2\x13.byre.guest.v1.DiskH\x00R\x04disk\x122\n" +
@@ -3406,11 +3503,11 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs\"\x12\n" +
 	"\x10PowerOffResponse\"#\n" +
 	"\rCreateOptions\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec2\xfa\n" +
-	"\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec2\xbe\v\n" +
 	"\x05Guest\x12B\n" +
 	"\x05Hello\x12\x1b.byre.guest.v1.HelloRequest\x1a\x1c.byre.guest.v1.HelloResponse\x12B\n" +
 	"\x05Renew\x12\x1b.byre.guest.v1.RenewRequest\x1a\x1c.byre.guest.v1.RenewResponse\x12B\n" +
+	"\x05Clock\x12\x1b.byre.guest.v1.ClockRequest\x1a\x1c.byre.guest.v1.ClockResponse\x12B\n" +
 	"\x05Mount\x12\x1b.byre.guest.v1.MountRequest\x1a\x1c.byre.guest.v1.MountResponse\x12H\n" +
 	"\aUnmount\x12\x1d.byre.guest.v1.UnmountRequest\x1a\x1e.byre.guest.v1.UnmountResponse\x12E\n" +
 	"\x06Replay\x12\x1c.byre.guest.v1.ReplayRequest\x1a\x1d.byre.guest.v1.ReplayResponse\x12Q\n" +
@@ -3444,7 +3541,7 @@ func file_guest_v1_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_v1_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_guest_v1_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_guest_v1_guest_proto_goTypes = []any{
 	(Share_Transport)(0),      // 0: byre.guest.v1.Share.Transport
 	(Change_Kind)(0),          // 1: byre.guest.v1.Change.Kind
@@ -3454,112 +3551,116 @@ var file_guest_v1_guest_proto_goTypes = []any{
 	(*HelloResponse)(nil),     // 5: byre.guest.v1.HelloResponse
 	(*RenewRequest)(nil),      // 6: byre.guest.v1.RenewRequest
 	(*RenewResponse)(nil),     // 7: byre.guest.v1.RenewResponse
-	(*Mount)(nil),             // 8: byre.guest.v1.Mount
-	(*Disk)(nil),              // 9: byre.guest.v1.Disk
-	(*Overlay)(nil),           // 10: byre.guest.v1.Overlay
-	(*Share)(nil),             // 11: byre.guest.v1.Share
-	(*Tmpfs)(nil),             // 12: byre.guest.v1.Tmpfs
-	(*Bind)(nil),              // 13: byre.guest.v1.Bind
-	(*Socket)(nil),            // 14: byre.guest.v1.Socket
-	(*MountRequest)(nil),      // 15: byre.guest.v1.MountRequest
-	(*MountResponse)(nil),     // 16: byre.guest.v1.MountResponse
-	(*UnmountRequest)(nil),    // 17: byre.guest.v1.UnmountRequest
-	(*UnmountResponse)(nil),   // 18: byre.guest.v1.UnmountResponse
-	(*ReplayRequest)(nil),     // 19: byre.guest.v1.ReplayRequest
-	(*ReplayResponse)(nil),    // 20: byre.guest.v1.ReplayResponse
-	(*Change)(nil),            // 21: byre.guest.v1.Change
-	(*Link)(nil),              // 22: byre.guest.v1.Link
-	(*HostEntry)(nil),         // 23: byre.guest.v1.HostEntry
-	(*NetworkRequest)(nil),    // 24: byre.guest.v1.NetworkRequest
-	(*NetworkResponse)(nil),   // 25: byre.guest.v1.NetworkResponse
-	(*WriteFileRequest)(nil),  // 26: byre.guest.v1.WriteFileRequest
-	(*WriteFileResponse)(nil), // 27: byre.guest.v1.WriteFileResponse
-	(*StatPathRequest)(nil),   // 28: byre.guest.v1.StatPathRequest
-	(*StatPathResponse)(nil),  // 29: byre.guest.v1.StatPathResponse
-	(*ArchiveRequest)(nil),    // 30: byre.guest.v1.ArchiveRequest
-	(*ArchiveResponse)(nil),   // 31: byre.guest.v1.ArchiveResponse
-	(*RootRequest)(nil),       // 32: byre.guest.v1.RootRequest
-	(*ProcessesRequest)(nil),  // 33: byre.guest.v1.ProcessesRequest
-	(*ProcessesResponse)(nil), // 34: byre.guest.v1.ProcessesResponse
-	(*ChangesRequest)(nil),    // 35: byre.guest.v1.ChangesRequest
-	(*ChangesResponse)(nil),   // 36: byre.guest.v1.ChangesResponse
-	(*PathChange)(nil),        // 37: byre.guest.v1.PathChange
-	(*UserRequest)(nil),       // 38: byre.guest.v1.UserRequest
-	(*UserResponse)(nil),      // 39: byre.guest.v1.UserResponse
-	(*FillRequest)(nil),       // 40: byre.guest.v1.FillRequest
-	(*FillResponse)(nil),      // 41: byre.guest.v1.FillResponse
-	(*MemoryRequest)(nil),     // 42: byre.guest.v1.MemoryRequest
-	(*MemoryResponse)(nil),    // 43: byre.guest.v1.MemoryResponse
-	(*EventsRequest)(nil),     // 44: byre.guest.v1.EventsRequest
-	(*Event)(nil),             // 45: byre.guest.v1.Event
-	(*MemoryLow)(nil),         // 46: byre.guest.v1.MemoryLow
-	(*OOM)(nil),               // 47: byre.guest.v1.OOM
-	(*TrimRequest)(nil),       // 48: byre.guest.v1.TrimRequest
-	(*TrimResponse)(nil),      // 49: byre.guest.v1.TrimResponse
-	(*PowerOffRequest)(nil),   // 50: byre.guest.v1.PowerOffRequest
-	(*PowerOffResponse)(nil),  // 51: byre.guest.v1.PowerOffResponse
-	(*CreateOptions)(nil),     // 52: byre.guest.v1.CreateOptions
-	nil,                       // 53: byre.guest.v1.NetworkRequest.SysctlsEntry
+	(*ClockRequest)(nil),      // 8: byre.guest.v1.ClockRequest
+	(*ClockResponse)(nil),     // 9: byre.guest.v1.ClockResponse
+	(*Mount)(nil),             // 10: byre.guest.v1.Mount
+	(*Disk)(nil),              // 11: byre.guest.v1.Disk
+	(*Overlay)(nil),           // 12: byre.guest.v1.Overlay
+	(*Share)(nil),             // 13: byre.guest.v1.Share
+	(*Tmpfs)(nil),             // 14: byre.guest.v1.Tmpfs
+	(*Bind)(nil),              // 15: byre.guest.v1.Bind
+	(*Socket)(nil),            // 16: byre.guest.v1.Socket
+	(*MountRequest)(nil),      // 17: byre.guest.v1.MountRequest
+	(*MountResponse)(nil),     // 18: byre.guest.v1.MountResponse
+	(*UnmountRequest)(nil),    // 19: byre.guest.v1.UnmountRequest
+	(*UnmountResponse)(nil),   // 20: byre.guest.v1.UnmountResponse
+	(*ReplayRequest)(nil),     // 21: byre.guest.v1.ReplayRequest
+	(*ReplayResponse)(nil),    // 22: byre.guest.v1.ReplayResponse
+	(*Change)(nil),            // 23: byre.guest.v1.Change
+	(*Link)(nil),              // 24: byre.guest.v1.Link
+	(*HostEntry)(nil),         // 25: byre.guest.v1.HostEntry
+	(*NetworkRequest)(nil),    // 26: byre.guest.v1.NetworkRequest
+	(*NetworkResponse)(nil),   // 27: byre.guest.v1.NetworkResponse
+	(*WriteFileRequest)(nil),  // 28: byre.guest.v1.WriteFileRequest
+	(*WriteFileResponse)(nil), // 29: byre.guest.v1.WriteFileResponse
+	(*StatPathRequest)(nil),   // 30: byre.guest.v1.StatPathRequest
+	(*StatPathResponse)(nil),  // 31: byre.guest.v1.StatPathResponse
+	(*ArchiveRequest)(nil),    // 32: byre.guest.v1.ArchiveRequest
+	(*ArchiveResponse)(nil),   // 33: byre.guest.v1.ArchiveResponse
+	(*RootRequest)(nil),       // 34: byre.guest.v1.RootRequest
+	(*ProcessesRequest)(nil),  // 35: byre.guest.v1.ProcessesRequest
+	(*ProcessesResponse)(nil), // 36: byre.guest.v1.ProcessesResponse
+	(*ChangesRequest)(nil),    // 37: byre.guest.v1.ChangesRequest
+	(*ChangesResponse)(nil),   // 38: byre.guest.v1.ChangesResponse
+	(*PathChange)(nil),        // 39: byre.guest.v1.PathChange
+	(*UserRequest)(nil),       // 40: byre.guest.v1.UserRequest
+	(*UserResponse)(nil),      // 41: byre.guest.v1.UserResponse
+	(*FillRequest)(nil),       // 42: byre.guest.v1.FillRequest
+	(*FillResponse)(nil),      // 43: byre.guest.v1.FillResponse
+	(*MemoryRequest)(nil),     // 44: byre.guest.v1.MemoryRequest
+	(*MemoryResponse)(nil),    // 45: byre.guest.v1.MemoryResponse
+	(*EventsRequest)(nil),     // 46: byre.guest.v1.EventsRequest
+	(*Event)(nil),             // 47: byre.guest.v1.Event
+	(*MemoryLow)(nil),         // 48: byre.guest.v1.MemoryLow
+	(*OOM)(nil),               // 49: byre.guest.v1.OOM
+	(*TrimRequest)(nil),       // 50: byre.guest.v1.TrimRequest
+	(*TrimResponse)(nil),      // 51: byre.guest.v1.TrimResponse
+	(*PowerOffRequest)(nil),   // 52: byre.guest.v1.PowerOffRequest
+	(*PowerOffResponse)(nil),  // 53: byre.guest.v1.PowerOffResponse
+	(*CreateOptions)(nil),     // 54: byre.guest.v1.CreateOptions
+	nil,                       // 55: byre.guest.v1.NetworkRequest.SysctlsEntry
 }
 var file_guest_v1_guest_proto_depIdxs = []int32{
-	9,  // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
-	10, // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
-	11, // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
-	12, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
-	13, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
-	14, // 5: byre.guest.v1.Mount.socket:type_name -> byre.guest.v1.Socket
+	11, // 0: byre.guest.v1.Mount.disk:type_name -> byre.guest.v1.Disk
+	12, // 1: byre.guest.v1.Mount.overlay:type_name -> byre.guest.v1.Overlay
+	13, // 2: byre.guest.v1.Mount.share:type_name -> byre.guest.v1.Share
+	14, // 3: byre.guest.v1.Mount.tmpfs:type_name -> byre.guest.v1.Tmpfs
+	15, // 4: byre.guest.v1.Mount.bind:type_name -> byre.guest.v1.Bind
+	16, // 5: byre.guest.v1.Mount.socket:type_name -> byre.guest.v1.Socket
 	0,  // 6: byre.guest.v1.Share.transport:type_name -> byre.guest.v1.Share.Transport
-	8,  // 7: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
-	21, // 8: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
+	10, // 7: byre.guest.v1.MountRequest.mounts:type_name -> byre.guest.v1.Mount
+	23, // 8: byre.guest.v1.ReplayRequest.changes:type_name -> byre.guest.v1.Change
 	1,  // 9: byre.guest.v1.Change.kind:type_name -> byre.guest.v1.Change.Kind
 	2,  // 10: byre.guest.v1.Link.change:type_name -> byre.guest.v1.Link.Change
-	22, // 11: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
-	23, // 12: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
-	53, // 13: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
-	37, // 14: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
+	24, // 11: byre.guest.v1.NetworkRequest.links:type_name -> byre.guest.v1.Link
+	25, // 12: byre.guest.v1.NetworkRequest.hosts:type_name -> byre.guest.v1.HostEntry
+	55, // 13: byre.guest.v1.NetworkRequest.sysctls:type_name -> byre.guest.v1.NetworkRequest.SysctlsEntry
+	39, // 14: byre.guest.v1.ChangesResponse.changes:type_name -> byre.guest.v1.PathChange
 	3,  // 15: byre.guest.v1.PathChange.kind:type_name -> byre.guest.v1.PathChange.Kind
-	46, // 16: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
-	47, // 17: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
+	48, // 16: byre.guest.v1.Event.memory_low:type_name -> byre.guest.v1.MemoryLow
+	49, // 17: byre.guest.v1.Event.oom:type_name -> byre.guest.v1.OOM
 	4,  // 18: byre.guest.v1.Guest.Hello:input_type -> byre.guest.v1.HelloRequest
 	6,  // 19: byre.guest.v1.Guest.Renew:input_type -> byre.guest.v1.RenewRequest
-	15, // 20: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
-	17, // 21: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
-	19, // 22: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
-	24, // 23: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
-	26, // 24: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
-	28, // 25: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
-	30, // 26: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
-	30, // 27: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
-	32, // 28: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
-	35, // 29: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
-	33, // 30: byre.guest.v1.Guest.Processes:input_type -> byre.guest.v1.ProcessesRequest
-	38, // 31: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
-	40, // 32: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
-	42, // 33: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
-	44, // 34: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
-	48, // 35: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
-	50, // 36: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
-	5,  // 37: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
-	7,  // 38: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
-	16, // 39: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
-	18, // 40: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
-	20, // 41: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
-	25, // 42: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
-	27, // 43: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
-	29, // 44: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
-	31, // 45: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
-	31, // 46: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
-	31, // 47: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
-	36, // 48: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
-	34, // 49: byre.guest.v1.Guest.Processes:output_type -> byre.guest.v1.ProcessesResponse
-	39, // 50: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
-	41, // 51: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
-	43, // 52: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
-	45, // 53: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
-	49, // 54: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
-	51, // 55: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
-	37, // [37:56] is the sub-list for method output_type
-	18, // [18:37] is the sub-list for method input_type
+	8,  // 20: byre.guest.v1.Guest.Clock:input_type -> byre.guest.v1.ClockRequest
+	17, // 21: byre.guest.v1.Guest.Mount:input_type -> byre.guest.v1.MountRequest
+	19, // 22: byre.guest.v1.Guest.Unmount:input_type -> byre.guest.v1.UnmountRequest
+	21, // 23: byre.guest.v1.Guest.Replay:input_type -> byre.guest.v1.ReplayRequest
+	26, // 24: byre.guest.v1.Guest.ConfigureNetwork:input_type -> byre.guest.v1.NetworkRequest
+	28, // 25: byre.guest.v1.Guest.WriteFile:input_type -> byre.guest.v1.WriteFileRequest
+	30, // 26: byre.guest.v1.Guest.StatPath:input_type -> byre.guest.v1.StatPathRequest
+	32, // 27: byre.guest.v1.Guest.ReadArchive:input_type -> byre.guest.v1.ArchiveRequest
+	32, // 28: byre.guest.v1.Guest.WriteArchive:input_type -> byre.guest.v1.ArchiveRequest
+	34, // 29: byre.guest.v1.Guest.ReadRoot:input_type -> byre.guest.v1.RootRequest
+	37, // 30: byre.guest.v1.Guest.Changes:input_type -> byre.guest.v1.ChangesRequest
+	35, // 31: byre.guest.v1.Guest.Processes:input_type -> byre.guest.v1.ProcessesRequest
+	40, // 32: byre.guest.v1.Guest.LookupUser:input_type -> byre.guest.v1.UserRequest
+	42, // 33: byre.guest.v1.Guest.FillVolume:input_type -> byre.guest.v1.FillRequest
+	44, // 34: byre.guest.v1.Guest.Memory:input_type -> byre.guest.v1.MemoryRequest
+	46, // 35: byre.guest.v1.Guest.Events:input_type -> byre.guest.v1.EventsRequest
+	50, // 36: byre.guest.v1.Guest.Trim:input_type -> byre.guest.v1.TrimRequest
+	52, // 37: byre.guest.v1.Guest.PowerOff:input_type -> byre.guest.v1.PowerOffRequest
+	5,  // 38: byre.guest.v1.Guest.Hello:output_type -> byre.guest.v1.HelloResponse
+	7,  // 39: byre.guest.v1.Guest.Renew:output_type -> byre.guest.v1.RenewResponse
+	9,  // 40: byre.guest.v1.Guest.Clock:output_type -> byre.guest.v1.ClockResponse
+	18, // 41: byre.guest.v1.Guest.Mount:output_type -> byre.guest.v1.MountResponse
+	20, // 42: byre.guest.v1.Guest.Unmount:output_type -> byre.guest.v1.UnmountResponse
+	22, // 43: byre.guest.v1.Guest.Replay:output_type -> byre.guest.v1.ReplayResponse
+	27, // 44: byre.guest.v1.Guest.ConfigureNetwork:output_type -> byre.guest.v1.NetworkResponse
+	29, // 45: byre.guest.v1.Guest.WriteFile:output_type -> byre.guest.v1.WriteFileResponse
+	31, // 46: byre.guest.v1.Guest.StatPath:output_type -> byre.guest.v1.StatPathResponse
+	33, // 47: byre.guest.v1.Guest.ReadArchive:output_type -> byre.guest.v1.ArchiveResponse
+	33, // 48: byre.guest.v1.Guest.WriteArchive:output_type -> byre.guest.v1.ArchiveResponse
+	33, // 49: byre.guest.v1.Guest.ReadRoot:output_type -> byre.guest.v1.ArchiveResponse
+	38, // 50: byre.guest.v1.Guest.Changes:output_type -> byre.guest.v1.ChangesResponse
+	36, // 51: byre.guest.v1.Guest.Processes:output_type -> byre.guest.v1.ProcessesResponse
+	41, // 52: byre.guest.v1.Guest.LookupUser:output_type -> byre.guest.v1.UserResponse
+	43, // 53: byre.guest.v1.Guest.FillVolume:output_type -> byre.guest.v1.FillResponse
+	45, // 54: byre.guest.v1.Guest.Memory:output_type -> byre.guest.v1.MemoryResponse
+	47, // 55: byre.guest.v1.Guest.Events:output_type -> byre.guest.v1.Event
+	51, // 56: byre.guest.v1.Guest.Trim:output_type -> byre.guest.v1.TrimResponse
+	53, // 57: byre.guest.v1.Guest.PowerOff:output_type -> byre.guest.v1.PowerOffResponse
+	38, // [38:58] is the sub-list for method output_type
+	18, // [18:38] is the sub-list for method input_type
 	18, // [18:18] is the sub-list for extension type_name
 	18, // [18:18] is the sub-list for extension extendee
 	0,  // [0:18] is the sub-list for field type_name
@@ -3570,7 +3671,7 @@ func file_guest_v1_guest_proto_init() {
 	if File_guest_v1_guest_proto != nil {
 		return
 	}
-	file_guest_v1_guest_proto_msgTypes[4].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[6].OneofWrappers = []any{
 		(*Mount_Disk)(nil),
 		(*Mount_Overlay)(nil),
 		(*Mount_Share)(nil),
@@ -3578,7 +3679,7 @@ func file_guest_v1_guest_proto_init() {
 		(*Mount_Bind)(nil),
 		(*Mount_Socket)(nil),
 	}
-	file_guest_v1_guest_proto_msgTypes[41].OneofWrappers = []any{
+	file_guest_v1_guest_proto_msgTypes[43].OneofWrappers = []any{
 		(*Event_MemoryLow)(nil),
 		(*Event_Oom)(nil),
 	}
@@ -3588,7 +3689,7 @@ func file_guest_v1_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_v1_guest_proto_rawDesc), len(file_guest_v1_guest_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

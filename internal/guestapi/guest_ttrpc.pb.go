@@ -10,6 +10,7 @@ import (
 type GuestService interface {
 	Hello(context.Context, *HelloRequest) (*HelloResponse, error)
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	Clock(context.Context, *ClockRequest) (*ClockResponse, error)
 	Mount(context.Context, *MountRequest) (*MountResponse, error)
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
 	Replay(context.Context, *ReplayRequest) (*ReplayResponse, error)
@@ -84,6 +85,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.Renew(ctx, &req)
+			},
+			"Clock": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ClockRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Clock(ctx, &req)
 			},
 			"Mount": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req MountRequest
@@ -225,6 +233,7 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 type GuestClient interface {
 	Hello(context.Context, *HelloRequest) (*HelloResponse, error)
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	Clock(context.Context, *ClockRequest) (*ClockResponse, error)
 	Mount(context.Context, *MountRequest) (*MountResponse, error)
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
 	Replay(context.Context, *ReplayRequest) (*ReplayResponse, error)
@@ -265,6 +274,14 @@ func (c *guestClient) Hello(ctx context.Context, req *HelloRequest) (*HelloRespo
 func (c *guestClient) Renew(ctx context.Context, req *RenewRequest) (*RenewResponse, error) {
 	var resp RenewResponse
 	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "Renew", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) Clock(ctx context.Context, req *ClockRequest) (*ClockResponse, error) {
+	var resp ClockResponse
+	if err := c.client.Call(ctx, "byre.guest.v1.Guest", "Clock", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

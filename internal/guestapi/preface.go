@@ -20,7 +20,7 @@ import (
 
 // Version is the version of the host–guest contract. Host and guest of
 // different versions refuse to work together.
-const Version = 8
+const Version = 9
 
 // Vsock ports of the guest link.
 const (

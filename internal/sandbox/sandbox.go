@@ -137,6 +137,7 @@ func Start(ctx context.Context, cfg Config) (*Sandbox, error) {
 	s.work.Go(func() { s.configureNetwork(work) })
 	s.work.Go(func() { s.watch(work) })
 	s.work.Go(func() { s.shrink(work) })
+	s.work.Go(func() { s.keepClock(work) })
 	if err := s.serveLinkShares(work); err != nil {
 		return nil, errors.Join(fmt.Errorf("start sandbox %s: %w", cfg.ID, err), s.Close())
 	}

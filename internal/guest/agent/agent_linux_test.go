@@ -35,7 +35,7 @@ func TestGatesOpenOneAfterTheOther(t *testing.T) {
 	s := newSession(t)
 	check := func(state string, open ...string) {
 		t.Helper()
-		for _, method := range []string{"Hello", "Renew", "PowerOff", "Mount", "Memory", "Trim", ""} {
+		for _, method := range []string{"Hello", "Renew", "PowerOff", "Clock", "Mount", "Memory", "Trim", ""} {
 			err := s.allowed(method)
 			want := false
 			for _, o := range open {
@@ -50,7 +50,7 @@ func TestGatesOpenOneAfterTheOther(t *testing.T) {
 	s.greeted.Store(true)
 	check("before Renew", "Hello", "Renew", "PowerOff")
 	s.adopt(bytes.Repeat([]byte{7}, guestapi.SecretSize))
-	check("renewed", "Hello", "Renew", "PowerOff", "Mount", "Memory", "Trim", "")
+	check("renewed", "Hello", "Renew", "PowerOff", "Clock", "Mount", "Memory", "Trim", "")
 	if secret, renewed := s.identity(); !renewed || secret[0] != 7 {
 		t.Errorf("secret %v, renewed %v", secret, renewed)
 	}
