@@ -54,6 +54,16 @@ const machineOptions = "q35,sata=off,smbus=off,usb=off,vmport=off,graphics=off,m
 // no identity and no limits.
 const sandboxOptions = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
+// smp is how many processors the machine has. Before version 8.1 QEMU emulates a
+// machine that can have no second one without memory barriers, which its devices'
+// threads need as well: a wake-up between guest and device may be lost.
+func smp(s spec) string {
+	if s.accel == "tcg" && s.cpus == 1 {
+		return "1,maxcpus=2"
+	}
+	return strconv.Itoa(s.cpus)
+}
+
 // args returns QEMU's arguments, without the program's name.
 func args(s spec) []string {
 	a := []string{
@@ -62,7 +72,7 @@ func args(s spec) []string {
 		"-sandbox", sandboxOptions,
 		"-machine", machineOptions,
 		"-cpu", cpuModel(s.accel),
-		"-smp", strconv.Itoa(s.cpus),
+		"-smp", smp(s),
 		"-m", fmt.Sprintf("size=%dk,maxmem=%dk", s.memory>>10, (s.memory+s.hotMemory)>>10),
 		"-rtc", "base=utc,clock=host",
 	}

@@ -29,7 +29,9 @@ func TestArguments(t *testing.T) {
 	clone.incoming, clone.private = true, true
 	accelerated := bootSpec()
 	accelerated.accel, accelerated.hotMemory, accelerated.memoryPath = "kvm", 0, ""
-	for name, s := range map[string]spec{"boot": bootSpec(), "clone": clone, "kvm": accelerated} {
+	single := bootSpec()
+	single.cpus = 1
+	for name, s := range map[string]spec{"boot": bootSpec(), "clone": clone, "kvm": accelerated, "single": single} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(args(s), "\n") + "\n"
 			path := filepath.Join("testdata", name+".args")
