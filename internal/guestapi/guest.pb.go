@@ -542,9 +542,11 @@ func (x *RenewResponse) GetMachineId() string {
 type ClockRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Nanoseconds to move the clock by, forward or, negative, back; 0 only asks.
-	// Less than half a second is caught up by and by, so that time never goes
-	// back; more is moved at once.
-	MoveNs        int64 `protobuf:"varint,1,opt,name=move_ns,json=moveNs,proto3" json:"move_ns,omitempty"`
+	MoveNs int64 `protobuf:"varint,1,opt,name=move_ns,json=moveNs,proto3" json:"move_ns,omitempty"`
+	// Move it at once. Otherwise the kernel catches up by and by, so that time
+	// never goes back, and learns how fast the clock is; that is refused from half a
+	// second on.
+	AtOnce        bool `protobuf:"varint,2,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,6 +586,13 @@ func (x *ClockRequest) GetMoveNs() int64 {
 		return x.MoveNs
 	}
 	return 0
+}
+
+func (x *ClockRequest) GetAtOnce() bool {
+	if x != nil {
+		return x.AtOnce
+	}
+	return false
 }
 
 type ClockResponse struct {
@@ -3308,9 +3317,10 @@ const file_guest_v1_guest_proto_rawDesc = "" +
 	"wallTimeNs\x12\x1a\n" +
 	"\bhostname\x18\x04 \x01(\tR\bhostname\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x05 \x01(\tR\tmachineId\"'\n" +
+	"machine_id\x18\x05 \x01(\tR\tmachineId\"@\n" +
 	"\fClockRequest\x12\x17\n" +
-	"\amove_ns\x18\x01 \x01(\x03R\x06moveNs\"1\n" +
+	"\amove_ns\x18\x01 \x01(\x03R\x06moveNs\x12\x17\n" +
+	"\aat_once\x18\x02 \x01(\bR\x06atOnce\"1\n" +
 	"\rClockResponse\x12 \n" +
 	"\fwall_time_ns\x18\x01 \x01(\x03R\n" +
 	"wallTimeNs\"\xf7\x02\n" +

@@ -23,6 +23,7 @@ type wanderer struct {
 	way, back time.Duration
 	asked     int
 	moved     []time.Duration
+	stepped   []time.Duration
 	err       error
 }
 
@@ -36,6 +37,9 @@ func (w *wanderer) Clock(_ context.Context, r *guestapi.ClockRequest) (*guestapi
 	if d := time.Duration(r.GetMoveNs()); d != 0 {
 		w.ahead += d
 		w.moved = append(w.moved, d)
+		if r.GetAtOnce() {
+			w.stepped = append(w.stepped, d)
+		}
 	}
 	told := time.Now().Add(w.off()).UnixNano()
 	time.Sleep(w.back)
@@ -99,20 +103,49 @@ func TestAGuestWhoseClockIsRightIsLeftAlone(t *testing.T) {
 	})
 }
 
+func TestAClockIsSetBackOnlyWhereItIsFarOut(t *testing.T) {
+	for name, test := range map[string]struct {
+		ahead       time.Duration
+		first, step bool
+	}{
+		"a new machine is behind":         {ahead: -30 * time.Millisecond, first: true, step: true},
+		"a new machine is ahead":          {ahead: 30 * time.Millisecond, first: true},
+		"a machine is behind":             {ahead: -30 * time.Millisecond},
+		"a machine is far behind":         {ahead: -time.Second, step: true},
+		"a machine is far ahead":          {ahead: time.Second, step: true},
+		"what the kernel catches up with": {ahead: 399 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &wanderer{ahead: test.ahead, way: time.Millisecond, back: time.Millisecond}
+				if _, err := keeper(w).setClock(t.Context(), test.first); err != nil {
+					t.Fatal(err)
+				}
+				if len(w.moved) != 1 || w.moved[0] != -test.ahead {
+					t.Errorf("moved by %v, want %v", w.moved, -test.ahead)
+				}
+				if step := len(w.stepped) > 0; step != test.step {
+					t.Errorf("at once: %v, want %v", step, test.step)
+				}
+			})
+		})
+	}
+}
+
 // An answer that was long under way tells little.
 func TestAClockIsMovedByWhatIsCertainOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &wanderer{ahead: 20 * time.Millisecond, way: time.Millisecond, back: 300 * time.Millisecond}
 		s := keeper(w)
-		if off, err := s.setClock(t.Context()); err != nil || off != 0 || len(w.moved) != 0 {
+		if off, err := s.setClock(t.Context(), false); err != nil || off != 0 || len(w.moved) != 0 {
 			t.Errorf("by answers after 300 ms: %v ahead, %v, moved by %v", off, err, w.moved)
 		}
 		w.back = time.Millisecond
-		if off, err := s.setClock(t.Context()); err != nil || off != 20*time.Millisecond || len(w.moved) != 1 {
+		if off, err := s.setClock(t.Context(), false); err != nil || off != 20*time.Millisecond || len(w.moved) != 1 {
 			t.Errorf("by answers after 1 ms: %v ahead, %v, moved by %v", off, err, w.moved)
 		}
 		w.err = errors.New("no clock")
-		if _, err := s.setClock(t.Context()); !errors.Is(err, w.err) {
+		if _, err := s.setClock(t.Context(), false); !errors.Is(err, w.err) {
 			t.Errorf("a guest that refuses: %v", err)
 		}
 	})

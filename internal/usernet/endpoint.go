@@ -59,8 +59,9 @@ type Endpoint struct {
 type PortMapping struct {
 	// Proto is "tcp" or "udp".
 	Proto string
-	// HostIP is the address to listen on; zero means 0.0.0.0. It may be an
-	// IPv6 address, :: included: the guest sees an IPv4 connection all the same.
+	// HostIP is the address to listen on; zero means 0.0.0.0 and, where the host
+	// has IPv6, ::, of which two mappings come out. The guest sees an IPv4
+	// connection of IPv6 clients, too.
 	HostIP netip.Addr
 	// HostPort is the port to listen on; 0 means one that is free.
 	HostPort uint16
@@ -121,7 +122,7 @@ func (s *Switch) addLocked(spec Endpoint) (*endpoint, error) {
 	}
 	ep := &endpoint{spec: spec, mac: macAddr(spec.MAC), ip: spec.IP}
 	ep.conns = newTracker(s.connLimit)
-	ep.ports = newTracker(len(spec.Ports))
+	ep.ports = newTracker(2 * len(spec.Ports)) // a mapping listens on two addresses at the most
 	ep.flows = &flowSet{}
 	for _, server := range spec.DNS {
 		ep.dns = append(ep.dns, netip.AddrPortFrom(server, 53).String())

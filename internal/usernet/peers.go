@@ -94,7 +94,7 @@ func (s *Switch) PublishPorts(id string, ports []PortMapping) ([]PortMapping, er
 	case s.cfg.Internal && len(ports) > 0:
 		return nil, fmt.Errorf("the network is internal, it publishes no ports: %w", errdefs.ErrInvalidArgument)
 	}
-	ep.spec.Ports, ep.ports = ports, newTracker(len(ports))
+	ep.spec.Ports, ep.ports = ports, newTracker(2*len(ports))
 	if err := s.publish(ep); err != nil {
 		ep.ports.stop()
 		<-ep.ports.done()

@@ -28,28 +28,30 @@ const guestDialTimeout = 10 * time.Second
 // publish opens the host ports of an endpoint and fills in those that were left
 // to choice. On failure the caller releases the endpoint.
 func (s *Switch) publish(ep *endpoint) error {
-	ports := make([]PortMapping, len(ep.spec.Ports))
-	copy(ports, ep.spec.Ports)
-	ep.spec.Ports = ports
+	ports := make([]PortMapping, 0, len(ep.spec.Ports))
 	chosen := map[PortMapping]uint16{}
-	for i := range ports {
-		m := &ports[i]
+	for _, m := range ep.spec.Ports {
 		if err := m.complete(); err != nil {
 			return err
 		}
 		// The IPv4 and the IPv6 side of one request get the same port if they can.
-		pair := PortMapping{Proto: m.Proto, GuestPort: m.GuestPort, HostPort: m.HostPort, HostPortEnd: m.HostPortEnd}
+		pair := m
+		pair.HostIP = netip.Addr{}
 		open, err := bindFirst(m, chosen[pair])
 		if err != nil {
 			return err
 		}
-		chosen[pair] = m.HostPort
-		open(s, ep)
+		chosen[pair] = open[0].mapping.HostPort
+		for _, b := range open {
+			ports = append(ports, b.mapping)
+			b.serve(s, ep)
+		}
 	}
+	ep.spec.Ports = ports
 	return nil
 }
 
-// complete checks the mapping and fills in its defaults.
+// complete checks the mapping and fills in its defaults, but for the address.
 func (m *PortMapping) complete() error {
 	if m.Proto == "" {
 		m.Proto = "tcp"
@@ -63,29 +65,57 @@ func (m *PortMapping) complete() error {
 		return fmt.Errorf("publish %d-%d:%d/%s: not a range of ports: %w",
 			m.HostPort, m.HostPortEnd, m.GuestPort, m.Proto, errdefs.ErrInvalidArgument)
 	}
-	if !m.HostIP.IsValid() {
-		m.HostIP = netip.IPv4Unspecified()
-	}
 	m.HostIP = m.HostIP.Unmap()
 	return nil
 }
 
-// bindFirst opens the first port of the mapping that is free, beginning with
-// the preferred one, and returns what starts to serve it.
-func bindFirst(m *PortMapping, preferred uint16) (func(*Switch, *endpoint), error) {
+// addresses are those that the mapping is to listen on. Without one of its own they
+// are all of the host: who asks for localhost may be given ::1 first.
+func (m PortMapping) addresses() []netip.Addr {
+	switch {
+	case m.HostIP.IsValid():
+		return []netip.Addr{m.HostIP}
+	case hostHasIPv6():
+		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	default:
+		return []netip.Addr{netip.IPv4Unspecified()}
+	}
+}
+
+// hostHasIPv6 says whether programs can listen on this host's IPv6 addresses.
+var hostHasIPv6 = sync.OnceValue(func() bool {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	_ = l.Close()
+	return true
+})
+
+// choices is how many ports of the kernel's choice are tried, until one is free on
+// all addresses.
+const choices = 16
+
+// bindFirst opens the first port of the mapping that is free on all of its
+// addresses, beginning with the preferred one.
+func bindFirst(m PortMapping, preferred uint16) ([]bound, error) {
 	last := max(m.HostPort, m.HostPortEnd)
-	tries := make([]uint16, 0, 2)
+	var tries []uint16
 	if preferred != 0 && preferred != m.HostPort {
 		tries = append(tries, preferred)
 	}
-	for p := int(m.HostPort); p <= int(last); p++ {
-		tries = append(tries, uint16(p))
+	if m.HostPort == 0 {
+		tries = append(tries, make([]uint16, choices)...)
+	} else {
+		for p := int(m.HostPort); p <= int(last); p++ {
+			tries = append(tries, uint16(p))
+		}
 	}
+	addresses := m.addresses()
 	var first error
 	for _, p := range tries {
-		open, err := bind(m, p)
+		open, err := bindAll(m, addresses, p)
 		if err == nil {
-			m.HostPortEnd = 0
 			return open, nil
 		}
 		if first == nil || len(tries) > 1 && !errors.Is(err, ErrPortInUse) {
@@ -97,37 +127,63 @@ func bindFirst(m *PortMapping, preferred uint16) (func(*Switch, *endpoint), erro
 	}
 	if last > m.HostPort && errors.Is(first, ErrPortInUse) {
 		return nil, fmt.Errorf("publish %s: all ports from %d to %d on %s are in use: choose others or stop what listens there: %w",
-			m.Proto, m.HostPort, last, m.HostIP, ErrPortInUse)
+			m.Proto, m.HostPort, last, addresses[0], ErrPortInUse)
 	}
 	return nil, first
 }
 
-// bind opens one host port and sets it in the mapping.
-func bind(m *PortMapping, hostPort uint16) (func(*Switch, *endpoint), error) {
+// bound is a host port that is open, and not yet served.
+type bound struct {
+	mapping PortMapping
+	serve   func(*Switch, *endpoint)
+	close   func() error
+}
+
+// bindAll opens one port on all addresses, or on none. Port 0 is the kernel's
+// choice for the first address.
+func bindAll(m PortMapping, addresses []netip.Addr, port uint16) ([]bound, error) {
+	var all []bound
+	for _, a := range addresses {
+		m.HostIP = a
+		b, err := bind(m, port)
+		if err != nil {
+			for _, open := range all {
+				_ = open.close()
+			}
+			return nil, err
+		}
+		port = b.mapping.HostPort
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// bind opens one port on the mapping's address.
+func bind(m PortMapping, hostPort uint16) (bound, error) {
 	family := "4"
 	if m.HostIP.Is6() {
 		family = "6"
 	}
 	addr := netip.AddrPortFrom(m.HostIP, hostPort)
-	guestPort := m.GuestPort
+	m.HostPortEnd = 0
 	if m.Proto == "udp" {
 		pc, err := net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(addr))
 		if err != nil {
-			return nil, publishError(m, addr, err)
+			return bound{}, publishError(m, addr, err)
 		}
 		m.HostPort = pc.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-		return func(s *Switch, ep *endpoint) { s.serveUDP(ep, pc, guestPort) }, nil
+		return bound{m, func(s *Switch, ep *endpoint) { s.serveUDP(ep, pc, m.GuestPort) }, pc.Close}, nil
 	}
 	l, err := net.ListenTCP("tcp"+family, net.TCPAddrFromAddrPort(addr))
 	if err != nil {
-		return nil, publishError(m, addr, err)
+		return bound{}, publishError(m, addr, err)
 	}
 	m.HostPort = l.Addr().(*net.TCPAddr).AddrPort().Port()
-	return func(s *Switch, ep *endpoint) { s.serveTCP(ep, l, guestPort) }, nil
+	return bound{m, func(s *Switch, ep *endpoint) { s.serveTCP(ep, l, m.GuestPort) }, l.Close}, nil
 }
 
 // publishError says what is wrong with a port and what to do about it.
-func publishError(m *PortMapping, at netip.AddrPort, err error) error {
+func publishError(m PortMapping, at netip.AddrPort, err error) error {
 	what := fmt.Sprintf("publish %s/%s", at, m.Proto)
 	switch {
 	case errors.Is(err, errAddrInUse):

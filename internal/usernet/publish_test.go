@@ -9,12 +9,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
 
+	"byre.dev/byre/internal/testenv"
 	"byre.dev/byre/internal/usernet"
 )
 
@@ -246,5 +249,74 @@ func TestPortsArePublishedLater(t *testing.T) {
 	}
 	if _, err := s.PublishPorts("b", nil); !errdefs.IsNotFound(err) {
 		t.Errorf("PublishPorts of nobody = %v", err)
+	}
+}
+
+// needsIPv6 skips a test on a host whose programs cannot listen on IPv6.
+func needsIPv6(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		testenv.Skip(t, testenv.Feature, "this host has no IPv6")
+	}
+	_ = l.Close()
+}
+
+func TestPortWithoutAnAddressIsPublishedOnBothSides(t *testing.T) {
+	needsIPv6(t)
+	for _, proto := range []string{"tcp", "udp"} {
+		t.Run(proto, func(t *testing.T) {
+			s := newSwitch(t, nil)
+			ep, err := s.AddEndpoint(usernet.Endpoint{ID: "a", Ports: []usernet.PortMapping{{Proto: proto, GuestPort: 7}, {Proto: proto, GuestPort: 8}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range ep.Ports {
+				got = append(got, p.HostIP.String())
+			}
+			if want := []string{"0.0.0.0", "::", "0.0.0.0", "::"}; !slices.Equal(got, want) {
+				t.Fatalf("published on %v, want %v", got, want)
+			}
+			if ep.Ports[0].HostPort != ep.Ports[1].HostPort || ep.Ports[2].HostPort != ep.Ports[3].HostPort {
+				t.Errorf("the sides have different ports: %v", ep.Ports)
+			}
+		})
+	}
+	t.Run("both reach the guest", func(t *testing.T) {
+		s := newSwitch(t, nil)
+		g := boot(t, s, usernet.Endpoint{ID: "a", Ports: []usernet.PortMapping{{GuestPort: 7}}})
+		g.listenEcho(t, 7)
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			c, err := net.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(int(g.ep.Ports[0].HostPort))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := exchange(t, c, "in"); got != "inbye" {
+				t.Errorf("%s: echo answered %q", host, got)
+			}
+		}
+	})
+}
+
+func TestPortOfWhichOneSideIsInUseIsInUse(t *testing.T) {
+	needsIPv6(t)
+	s := newSwitch(t, nil)
+	other, err := net.Listen("tcp6", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	taken := usernet.PortMapping{HostPort: other.Addr().(*net.TCPAddr).AddrPort().Port(), GuestPort: 7}
+	if _, err := s.AddEndpoint(usernet.Endpoint{ID: "a", Ports: []usernet.PortMapping{taken}}); !errors.Is(err, usernet.ErrPortInUse) {
+		t.Errorf("with the IPv6 side in use: %v", err)
+	}
+	taken.HostPortEnd = taken.HostPort + 20
+	ep, err := s.AddEndpoint(usernet.Endpoint{ID: "a", Ports: []usernet.PortMapping{taken}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ep.Ports[0].HostPort == taken.HostPort || ep.Ports[0].HostPort != ep.Ports[1].HostPort {
+		t.Errorf("of a range whose first port is in use came out %v", ep.Ports)
 	}
 }

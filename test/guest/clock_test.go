@@ -8,60 +8,76 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+
 	"byre.dev/byre/internal/guest/guesttest"
 	"byre.dev/byre/internal/guestapi"
 )
 
-func TestTheClockIsMovedAtOnceOrByAndBy(t *testing.T) {
-	m := guesttest.Start(t, guesttest.Config{})
-	// move moves the clock and tells how far it is ahead of the host's then, give
-	// or take what the call took.
-	move := func(by time.Duration) (ahead, exact time.Duration) {
-		t.Helper()
-		start := time.Now()
-		r, err := m.Guest.Clock(m.Context(), &guestapi.ClockRequest{MoveNs: by.Nanoseconds()})
-		if err != nil {
-			t.Fatalf("move the clock by %v: %v", by, err)
-		}
-		round := time.Since(start)
-		return time.Unix(0, r.GetWallTimeNs()).Sub(start.Add(round / 2)), round
-	}
-	within := func(what string, got, exact, want time.Duration) {
-		t.Helper()
-		if d := got - want; d.Abs() > exact+20*time.Millisecond {
-			t.Errorf("%s: the clock is %v ahead, want %v give or take %v", what, got, want, exact)
-		}
-	}
-	base, exact := move(0)
-	within("renewed", base, exact, 0)
-	for _, by := range []time.Duration{time.Hour, -2*time.Hour - 700*time.Millisecond, time.Hour + 700*time.Millisecond} {
-		base += by
-		ahead, exact := move(by)
-		within("moved by "+by.String(), ahead, exact, base)
-	}
+// guestClock is the clock of a machine.
+type guestClock struct{ *guesttest.Machine }
 
-	// A small step back is no step: time goes on, and is right after a while.
-	const ahead = 400 * time.Millisecond
-	before, exact := move(-ahead)
-	within("just after the start of a small move", before, exact, base)
+// move moves the clock and returns how far it is ahead of the host's then, give
+// or take what the call took.
+func (c guestClock) move(t *testing.T, r *guestapi.ClockRequest) (ahead, exact time.Duration) {
+	t.Helper()
+	start := time.Now()
+	resp, err := c.Guest.Clock(c.Context(), r)
+	if err != nil {
+		t.Fatalf("clock, %v: %v", r, err)
+	}
+	round := time.Since(start)
+	return time.Unix(0, resp.GetWallTimeNs()).Sub(start.Add(round / 2)), round
+}
+
+func TestAClockIsMovedAtOnce(t *testing.T) {
+	c := guestClock{guesttest.Start(t, guesttest.Config{})}
+	base, exact := c.move(t, &guestapi.ClockRequest{})
+	if base.Abs() > exact+time.Second {
+		t.Errorf("renewed, the clock is %v ahead, give or take %v", base, exact)
+	}
+	for _, by := range []time.Duration{time.Hour, -2*time.Hour - 700*time.Millisecond, time.Hour + 700*time.Millisecond, -time.Nanosecond} {
+		base += by
+		ahead, exact := c.move(t, &guestapi.ClockRequest{MoveNs: by.Nanoseconds(), AtOnce: true})
+		if d := ahead - base; d.Abs() > exact+100*time.Millisecond {
+			t.Errorf("moved by %v, the clock is %v ahead, want %v give or take %v", by, ahead, base, exact)
+		}
+	}
+}
+
+// The host moves the clock again and again by what it is still out, as its kernel
+// may have forgotten: it does when it changes its source of time after a boot.
+func TestAClockIsMovedByAndByWithoutGoingBack(t *testing.T) {
+	c := guestClock{guesttest.Start(t, guesttest.Config{})}
+	_, err := c.Guest.Clock(c.Context(), &guestapi.ClockRequest{MoveNs: -int64(time.Hour)})
+	if !errdefs.IsInvalidArgument(errgrpc.ToNative(err)) {
+		t.Errorf("an hour by and by: %v", err)
+	}
+	base, _ := c.move(t, &guestapi.ClockRequest{})
+	want := base - 200*time.Millisecond
 	deadline := time.Now().Add(3 * time.Minute)
 	var last time.Time
-	for ; ; time.Sleep(100 * time.Millisecond) {
-		r, err := m.Guest.Clock(m.Context(), &guestapi.ClockRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		now := time.Unix(0, r.GetWallTimeNs())
-		if !now.After(last) {
-			t.Fatalf("time went back from %v to %v", last, now)
-		}
-		last = now
-		off, exact := move(0)
-		if d := off - (base - ahead); d.Abs() <= exact/2+100*time.Millisecond {
-			break
+	for {
+		ahead, exact := c.move(t, &guestapi.ClockRequest{})
+		if d := ahead - want; d.Abs() <= exact/2+20*time.Millisecond {
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the clock is %v ahead, want %v", off, base-ahead)
+			t.Fatalf("the clock is %v ahead, want %v", ahead, want)
+		}
+		c.move(t, &guestapi.ClockRequest{MoveNs: (want - ahead).Nanoseconds()})
+		for range 50 {
+			r, err := c.Guest.Clock(c.Context(), &guestapi.ClockRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := time.Unix(0, r.GetWallTimeNs())
+			if !now.After(last) {
+				t.Fatalf("time went back from %v to %v", last, now)
+			}
+			last = now
+			time.Sleep(50 * time.Millisecond)
 		}
 	}
 }

@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"byre.dev/byre/internal/guestapi"
 )
 
 const (
-	// slewed is how far the kernel's clock loop may be out: MAXPHASE of Linux's
+	// maxPhase is how far the kernel's clock loop may be out: MAXPHASE of Linux's
 	// include/linux/timex.h.
-	slewed = 500 * time.Millisecond
+	maxPhase = 500 * time.Millisecond
 	// haste is the loop's time constant: a sixteenth of an offset is caught up
 	// with in a second, and the frequency learned in a few looks of the host.
 	haste = 2
@@ -23,35 +24,42 @@ const (
 
 // Clock implements guestapi.GuestService.
 func (s *session) Clock(_ context.Context, r *guestapi.ClockRequest) (*guestapi.ClockResponse, error) {
-	if err := moveClock(time.Duration(r.GetMoveNs())); err != nil {
-		return nil, fmt.Errorf("move clock by %v: %w", time.Duration(r.GetMoveNs()), err)
+	var err error
+	switch d := time.Duration(r.GetMoveNs()); {
+	case d == 0:
+	case r.GetAtOnce():
+		err = stepClock(d)
+	default:
+		err = slewClock(d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("move clock: %w", err)
 	}
 	return &guestapi.ClockResponse{WallTimeNs: time.Now().UnixNano()}, nil
 }
 
-// moveClock moves the clock by d: little by little where the kernel's clock loop
-// can, which learns the clock's frequency by it, at once where it is further out.
-func moveClock(d time.Duration) error {
-	var t unix.Timex
-	switch {
-	case d == 0:
-		return nil
-	case d.Abs() < slewed:
-		t = unix.Timex{
-			Modes:  unix.ADJ_OFFSET | unix.ADJ_STATUS | unix.ADJ_TIMECONST | unix.ADJ_NANO,
-			Status: unix.STA_PLL, Constant: haste, Offset: d.Nanoseconds(),
-		}
-	default:
-		seconds := d.Truncate(time.Second)
-		if seconds > d {
-			seconds -= time.Second
-		}
-		t = unix.Timex{
-			Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO,
-			// In nanoseconds by ADJ_NANO, and never negative.
-			Time: unix.Timeval{Sec: int64(seconds / time.Second), Usec: (d - seconds).Nanoseconds()},
-		}
+// stepClock moves the clock at once (adjtimex(2)).
+func stepClock(d time.Duration) error {
+	seconds := d.Truncate(time.Second)
+	if seconds > d {
+		seconds -= time.Second
 	}
-	_, err := unix.Adjtimex(&t)
+	_, err := unix.Adjtimex(&unix.Timex{
+		Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO,
+		// In nanoseconds by ADJ_NANO, and never negative.
+		Time: unix.Timeval{Sec: int64(seconds / time.Second), Usec: (d - seconds).Nanoseconds()},
+	})
+	return err
+}
+
+// slewClock has the kernel's clock loop catch up with d.
+func slewClock(d time.Duration) error {
+	if d.Abs() >= maxPhase {
+		return fmt.Errorf("%v is too much to be caught up with by and by: %w", d, errdefs.ErrInvalidArgument)
+	}
+	_, err := unix.Adjtimex(&unix.Timex{
+		Modes:  unix.ADJ_OFFSET | unix.ADJ_STATUS | unix.ADJ_TIMECONST | unix.ADJ_NANO,
+		Status: unix.STA_PLL, Constant: haste, Offset: d.Nanoseconds(),
+	})
 	return err
 }
