@@ -5,6 +5,7 @@ package engine
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -48,7 +49,7 @@ func (e *Engine) completeJoin(rec *Record, cfg *network.NetworkingConfig) error 
 // The run is that of the container joined, nil if there is none.
 func (e *Engine) group(r Record) (string, *Container, *run, error) {
 	if !r.Host.NetworkMode.IsContainer() {
-		if e.hasJoined(r.ID) {
+		if e.isJoined(r.ID) {
 			return newID(), nil, nil, nil
 		}
 		return "", nil, nil, nil
@@ -153,16 +154,13 @@ func (e *Engine) checkPid(r Record, machine string) error {
 	return nil
 }
 
-// hasJoined says whether containers run that joined a container's network: they
-// may be in the machine of an earlier run of it.
-func (e *Engine) hasJoined(id string) bool {
-	for _, c := range e.containers.all() {
-		r := c.snapshot()
-		if _, err := c.running(); err == nil && r.Host.NetworkMode.ConnectedContainer() == id {
-			return true
-		}
-	}
-	return false
+// isJoined says whether a container's network is that of others: they may be in
+// the machine of an earlier run of it, or that machine, named after the container,
+// may be about to end with the last of them.
+func (e *Engine) isJoined(id string) bool {
+	return slices.ContainsFunc(e.containers.all(), func(c *Container) bool {
+		return c.snapshot().Host.NetworkMode.ConnectedContainer() == id
+	})
 }
 
 // stillJoined says whether a container that was joined is in the same run: if
