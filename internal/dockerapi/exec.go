@@ -4,10 +4,12 @@ package dockerapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
 
+	"byre.dev/byre/internal/engine"
 	"byre.dev/byre/internal/engine/request"
 	"byre.dev/byre/internal/engine/stream"
 )
@@ -39,6 +41,10 @@ func (a *api) execStart(w http.ResponseWriter, r *call) error {
 		req.ConsoleSize = nil
 	}
 	s, err := a.engine.ExecStart(r.Context(), r.name(), req)
+	if errors.Is(err, engine.ErrExecStarted) && !req.Detach {
+		// As dockerd answers, whose clients start what they have attached to.
+		return a.tellExec(w, r, !req.Tty, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -58,15 +64,30 @@ func (a *api) execStart(w http.ResponseWriter, r *call) error {
 	}
 	ctx := context.WithoutCancel(r.Context())
 	if err := s.Started(ctx); err != nil {
-		out := frameWriter{w: conn, frames: frames}
-		if werr := out.write(stream.Stderr, []byte(err.Error()+"\r\n")); werr != nil {
-			a.log.Debug("error not delivered", "err", werr)
-		}
-		closeConn(conn)
+		a.tell(conn, frames, err)
 		return nil
 	}
 	a.carry(ctx, conn, s.Attachment, frames)
 	return nil
+}
+
+// tellExec answers with an exec's streams that say why there are none.
+func (a *api) tellExec(w http.ResponseWriter, r *call, frames bool, why error) error {
+	conn, err := hijack(w, r, frames)
+	if err != nil {
+		return err
+	}
+	a.tell(conn, frames, why)
+	return nil
+}
+
+// tell writes an error to a stream and ends it.
+func (a *api) tell(conn *duplex, frames bool, why error) {
+	out := frameWriter{w: conn, frames: frames}
+	if err := out.write(stream.Stderr, []byte(why.Error()+"\r\n")); err != nil {
+		a.log.Debug("error not delivered", "err", err)
+	}
+	closeConn(conn)
 }
 
 func (a *api) execInspect(w http.ResponseWriter, r *call) error {

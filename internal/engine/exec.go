@@ -185,8 +185,11 @@ type ExecSession struct {
 	Started func(ctx context.Context) error
 }
 
+// ErrExecStarted says that an exec has been started before: it runs once.
+var ErrExecStarted = fmt.Errorf("is already running or has already run: %w", errdefs.ErrConflict)
+
 // ExecStart starts an exec. Unless it is detached, the session carries its
-// streams.
+// streams. One that was started before is ErrExecStarted.
 func (e *Engine) ExecStart(ctx context.Context, id string, req container.ExecStartRequest) (*ExecSession, error) {
 	x, err := e.execs.get(id)
 	if err != nil {
@@ -198,7 +201,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, req container.ExecSta
 	x.mu.Lock()
 	if x.started {
 		x.mu.Unlock()
-		return nil, conflict("exec %s has already run", id)
+		return nil, fmt.Errorf("exec %s %w", id, ErrExecStarted)
 	}
 	x.started = true
 	x.mu.Unlock()

@@ -27,7 +27,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (*container
 	if err != nil {
 		return nil, err
 	}
-	r := c.snapshot()
+	r := c.shown()
 	args := slices.Concat(r.Config.Entrypoint, r.Config.Cmd)
 	resp := &container.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: args[0], Args: args[1:],

@@ -39,7 +39,7 @@ func (e *Engine) List(ctx context.Context, opts ListOptions) ([]container.Summar
 	}
 	var records []Record
 	for _, c := range e.containers.all() {
-		records = append(records, c.snapshot())
+		records = append(records, c.shown())
 	}
 	byCreation(records)
 	linked := linkNames(records)

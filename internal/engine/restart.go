@@ -105,6 +105,17 @@ func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) erro
 	return nil
 }
 
+// shown is the record as clients are shown it: between the end and the start of a
+// restart that was asked for, which takes a machine's time, a container has not
+// ended. Compose would take it for that, and end itself with the last one.
+func (c *Container) shown() Record {
+	r := c.snapshot()
+	if !r.State.Running && c.kept() {
+		r.State.Running, r.State.Restarting = true, true
+	}
+	return r
+}
+
 func (c *Container) setKeep(keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
