@@ -151,7 +151,7 @@ func (e *Engine) withBorrowed(ctx context.Context, c *Container, call func(conte
 	r := c.snapshot()
 	// A machine of its own, whatever it ran in.
 	host := *r.Host
-	host.PidMode = ""
+	host.PidMode, host.IpcMode = "", container.IPCModePrivate
 	r.Group, r.Host = "", &host
 	leave, err := e.starts.enter(ctx, c.id)
 	if err != nil {

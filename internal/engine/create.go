@@ -118,7 +118,7 @@ func (e *Engine) complete(rec *Record, req CreateRequest, detail *image.Detail) 
 	if rec.Host = req.HostConfig; rec.Host == nil {
 		rec.Host = &container.HostConfig{}
 	}
-	if err := e.completePid(rec, &req); err != nil {
+	if err := e.completeShared(rec, &req); err != nil {
 		return err
 	}
 	if rec.Host.NetworkMode.IsContainer() && rec.Config.Hostname != "" {

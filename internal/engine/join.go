@@ -63,7 +63,7 @@ func (e *Engine) group(r Record) (string, *Container, *run, error) {
 		return "", nil, nil, invalid("cannot join own network")
 	}
 	t := target.snapshot()
-	if err := e.checkPid(r, machineOf(t)); err != nil {
+	if err := e.checkShared(r, machineOf(t)); err != nil {
 		return "", nil, nil, err
 	}
 	joined, err := target.running()
@@ -84,31 +84,70 @@ func machineOf(r Record) string {
 	return r.ID
 }
 
-// completePid settles whose processes a container shares. They are in that one's
-// machine, so that its network is shared as well: it is the default then.
-func (e *Engine) completePid(rec *Record, req *CreateRequest) error {
-	if !rec.Host.PidMode.IsContainer() {
-		return nil
+// sharedMode is a mode by which a container shares more of another than its
+// network: its processes, its IPC.
+type sharedMode struct {
+	// what the mode is of, in the words of dockerd's errors.
+	what string
+	mode string
+	// with names the other container.
+	with string
+}
+
+// sharedModes are those of a container.
+func sharedModes(h *container.HostConfig) []sharedMode {
+	var all []sharedMode
+	if m := h.PidMode; m.IsContainer() {
+		all = append(all, sharedMode{"PID", string(m), m.Container()})
 	}
-	target, err := e.containers.get(rec.Host.PidMode.Container())
-	if err != nil {
-		// Not found would have the client pull the image.
-		return invalid("cannot join PID namespace: %v", err)
+	if m := h.IpcMode; m.IsContainer() {
+		all = append(all, sharedMode{"IPC", string(m), m.Container()})
 	}
-	t, mode := target.snapshot(), rec.Host.NetworkMode
-	rec.Host.PidMode = container.PidMode("container:" + t.ID)
-	if mode == "" || mode.IsDefault() {
-		if rec.Config.Hostname != "" {
-			return invalid("conflicting options: hostname and the PID mode %s, with which the network of that container is shared", rec.Host.PidMode)
+	return all
+}
+
+// completeShared settles whose processes and IPC a container shares. They are in
+// that one's machine, so that its network is shared as well: it is the default
+// then.
+func (e *Engine) completeShared(rec *Record, req *CreateRequest) error {
+	if rec.Host.IpcMode.IsContainer() && rec.Host.ShmSize != 0 {
+		return invalid("conflicting options: the size of /dev/shm and the IPC mode %s, with which that of the other container is shared", rec.Host.IpcMode)
+	}
+	for _, m := range sharedModes(rec.Host) {
+		target, err := e.containers.get(m.with)
+		if err != nil {
+			// Not found would have the client pull the image.
+			return invalid("cannot join %s namespace: %v", m.what, err)
 		}
-		rec.Host.NetworkMode = container.NetworkMode(rec.Host.PidMode)
+		t := target.snapshot()
+		m.mode, m.with = "container:"+t.ID, t.ID
+		if m.what == "PID" {
+			rec.Host.PidMode = container.PidMode(m.mode)
+		} else {
+			rec.Host.IpcMode = container.IpcMode(m.mode)
+		}
+		if err := e.completeSharedNetwork(rec, req, m, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// completeSharedNetwork settles the network of a container that shares more of t.
+func (e *Engine) completeSharedNetwork(rec *Record, req *CreateRequest, m sharedMode, t Record) error {
+	network := rec.Host.NetworkMode
+	if network == "" || network.IsDefault() {
+		if rec.Config.Hostname != "" {
+			return invalid("conflicting options: hostname and the %s mode %s, with which the network of that container is shared", m.what, m.mode)
+		}
+		rec.Host.NetworkMode = container.NetworkMode(m.mode)
 		if saysNothing(req.NetworkingConfig) {
 			req.NetworkingConfig = nil
 		}
 		return nil
 	}
-	if mode.IsContainer() {
-		joined, err := e.containers.get(mode.ConnectedContainer())
+	if network.IsContainer() {
+		joined, err := e.containers.get(network.ConnectedContainer())
 		if err != nil {
 			return invalid("cannot join network: %v", err)
 		}
@@ -116,8 +155,8 @@ func (e *Engine) completePid(rec *Record, req *CreateRequest) error {
 			return nil
 		}
 	}
-	return invalid("conflicting options: the network mode %s and the PID mode %s: processes are shared in one machine, and so is its network; use --network container:%s",
-		mode, rec.Host.PidMode, strings.TrimPrefix(t.Name, "/"))
+	return invalid("conflicting options: the network mode %s and the %s mode %s: both are of one machine; use --network container:%s",
+		network, m.what, m.mode, strings.TrimPrefix(t.Name, "/"))
 }
 
 // saysNothing says whether a request has nothing to say of networks: clients name
@@ -134,22 +173,25 @@ func saysNothing(cfg *network.NetworkingConfig) bool {
 	return true
 }
 
-// checkPid says whether the container whose processes r shares runs in a
-// machine.
-func (e *Engine) checkPid(r Record, machine string) error {
-	if !r.Host.PidMode.IsContainer() {
-		return nil
-	}
-	target, err := e.containers.get(r.Host.PidMode.Container())
-	if err == nil {
-		_, err = target.running()
-	}
-	if err != nil {
-		// dockerd answers with no kind either.
-		return fmt.Errorf("failed to join PID namespace: %v", err)
-	}
-	if machineOf(target.snapshot()) != machine {
-		return conflict("failed to join PID namespace: container %s is in another machine than the container whose network is joined", target.id)
+// checkShared says whether the containers of which r shares more than the network
+// run in a machine, and let themselves be shared.
+func (e *Engine) checkShared(r Record, machine string) error {
+	for _, m := range sharedModes(r.Host) {
+		target, err := e.containers.get(m.with)
+		if err == nil {
+			_, err = target.running()
+		}
+		if err != nil {
+			// dockerd answers with no kind either.
+			return fmt.Errorf("failed to join %s namespace: %v", m.what, err)
+		}
+		t := target.snapshot()
+		if m.what == "IPC" && !t.Host.IpcMode.IsShareable() {
+			return fmt.Errorf("failed to join IPC namespace: non-shareable IPC of container %s (hint: use IpcMode:shareable for the donor container)", t.ID)
+		}
+		if machineOf(t) != machine {
+			return conflict("failed to join %s namespace: container %s is in another machine than the container whose network is joined", m.what, t.ID)
+		}
 	}
 	return nil
 }

@@ -75,15 +75,15 @@ func DiskDir(number int) string { return RuntimeDir + "/disks/" + strconv.Itoa(n
 // disk of that number. What is beside it, the guest alone sees.
 func VolumeDir(number int) string { return DiskDir(number) + "/data" }
 
-// PIDNamespace stands in a specification for the pid namespace of another
+// Namespace stands in a specification for a namespace, pid or ipc, of another
 // container of the machine. There is no such file: the guest knows the process.
-func PIDNamespace(id string) string { return ContainerDir(id) + pidNamespace }
+func Namespace(id, kind string) string { return ContainerDir(id) + namespaceDir + kind }
 
-const pidNamespace = "/pid-namespace"
+const namespaceDir = "/namespaces/"
 
-// OfPIDNamespace returns the container that a path of PIDNamespace's names.
-func OfPIDNamespace(path string) (id string, ok bool) {
-	id, ok = strings.CutSuffix(path, pidNamespace)
+// OfNamespace returns the container that a path of Namespace's names.
+func OfNamespace(path, kind string) (id string, ok bool) {
+	id, ok = strings.CutSuffix(path, namespaceDir+kind)
 	if !ok {
 		return "", false
 	}

@@ -171,6 +171,11 @@ func (c *Container) attach(ctx context.Context, cfg CreateConfig) ([]*guestapi.M
 	if err != nil {
 		return nil, err
 	}
+	if o := cfg.Spec.SharedMemory; o != nil {
+		more = append(more, &guestapi.Mount{
+			Target: sharedMemoryDir(c.id), Source: &guestapi.Mount_Tmpfs{Tmpfs: &guestapi.Tmpfs{}}, Options: o,
+		})
+	}
 	sockets, err := c.attachSockets(cfg.Spec.Sockets)
 	return append(append(mounts, more...), sockets...), err
 }

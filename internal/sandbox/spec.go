@@ -63,6 +63,9 @@ type Converted struct {
 	// Sockets are sockets of the host that the guest's mounts refer to, in the
 	// order of the mounts.
 	Sockets []SocketSpec
+	// SharedMemory are the options of a tmpfs which is the container's /dev/shm and
+	// that of others of the machine that share it; nil if none does.
+	SharedMemory []string
 	// Dropped says what of the host's specification has no counterpart in the
 	// guest and why it may be left out, one sentence each.
 	Dropped []string
@@ -128,7 +131,7 @@ func shareDir(id string, index int) string {
 func Convert(in ConvertInput) (Converted, error) {
 	c := &converter{in: in}
 	steps := []func() error{
-		c.root, c.process, c.namespaces, c.hooks, c.linux, c.devices, c.mounts, c.etc, c.init,
+		c.root, c.process, c.namespaces, c.hooks, c.linux, c.devices, c.mounts, c.sharedMemory, c.etc, c.init,
 	}
 	spec, err := cloneSpec(in.Spec)
 	if err != nil {
@@ -235,7 +238,7 @@ func ConvertProcess(p *specs.Process) (dropped []string, err error) {
 var processNamespace = regexp.MustCompile(`^/proc/[0-9]+/`)
 
 // namespaces leaves out the network namespace, since the container uses the
-// machine's, and refuses namespaces of the host. The processes may be those of
+// machine's, and refuses namespaces of the host. Processes and IPC may be those of
 // another container of the machine.
 func (c *converter) namespaces() error {
 	have := map[specs.LinuxNamespaceType]bool{}
@@ -254,8 +257,8 @@ func (c *converter) namespaces() error {
 		if ns.Path != "" {
 			return refuse("linux.namespaces", "%s namespace %s is of the host and cannot be joined from a machine", ns.Type, ns.Path)
 		}
-		if id := c.in.Settings.PID; id != "" && ns.Type == specs.PIDNamespace {
-			ns.Path = guestapi.PIDNamespace(id)
+		if other := c.shares(ns.Type); other != "" {
+			ns.Path = guestapi.Namespace(other, string(ns.Type))
 		}
 		kept = append(kept, ns)
 	}
@@ -269,6 +272,19 @@ func (c *converter) namespaces() error {
 	}
 	c.spec.Linux.Namespaces = kept
 	return nil
+}
+
+// shares returns the container of the machine whose namespace of a type is this
+// one's, "" if it has its own.
+func (c *converter) shares(kind specs.LinuxNamespaceType) string {
+	switch {
+	case kind == specs.PIDNamespace:
+		return c.in.Settings.PID
+	case kind == specs.IPCNamespace && c.in.Settings.IPC != c.in.ID:
+		return c.in.Settings.IPC
+	default:
+		return ""
+	}
 }
 
 // networkHooks plug a host network into a container's namespace. The machine

@@ -189,3 +189,61 @@ func TestWhatTheGuestSaysCannotReachATerminal(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestIPCIsSharedWithinTheMachine(t *testing.T) {
+	shm := specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=1048576"}}
+	with := func(owner string, mounts ...specs.Mount) (Converted, error) {
+		s := plain()
+		s.Mounts = append(s.Mounts, mounts...)
+		return Convert(ConvertInput{ID: "box", Spec: s, Settings: shimapi.Settings{IPC: owner}, Private: true, Inspect: sources})
+	}
+	at := func(c Converted) (source, ipc string) {
+		for _, m := range c.Spec.Mounts {
+			if m.Destination == "/dev/shm" {
+				source = m.Source
+			}
+		}
+		for _, n := range c.Spec.Linux.Namespaces {
+			if n.Type == specs.IPCNamespace {
+				ipc = n.Path
+			}
+		}
+		return source, ipc
+	}
+	for name, test := range map[string]struct {
+		owner, source, ipc string
+		options            []string
+	}{
+		"nobody's": {source: "shm"},
+		"its own":  {owner: "box", source: guestapi.ContainerDir("box") + "/shm", options: shm.Options},
+		"another's": {
+			owner: "other", source: guestapi.ContainerDir("other") + "/shm", ipc: guestapi.Namespace("other", "ipc"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := with(test.owner, shm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if source, ipc := at(c); source != test.source || ipc != test.ipc {
+				t.Errorf("/dev/shm is %s and the namespace %q, want %s and %q", source, ipc, test.source, test.ipc)
+			}
+			if d := cmp.Diff(test.options, c.SharedMemory); d != "" {
+				t.Errorf("the tmpfs that others share (-want +got):\n%s", d)
+			}
+		})
+	}
+	// What a user mounts there stays; others still find a tmpfs to share.
+	c, err := with("box", specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/host/dir", Options: []string{"rbind"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if source, _ := at(c); source != shareDir("box", 0) || len(c.SharedMemory) == 0 {
+		t.Errorf("/dev/shm is %s, and %v is there for others", source, c.SharedMemory)
+	}
+	for _, owner := range []string{"..", "a/b", "/", "."} {
+		if _, err := with(owner, shm); err == nil {
+			t.Errorf("the IPC of %q is shared", owner)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"byre.dev/byre/internal/guestapi"
+	"byre.dev/byre/internal/shimapi"
 )
 
 // guestTypes are file systems that the guest's kernel mounts for a container
@@ -67,7 +68,7 @@ func (c *converter) bind(m specs.Mount) (specs.Mount, error) {
 		return m, fmt.Errorf("%s: %w", name, err)
 	}
 	if dest == "/dev/shm" && src.TmpfsSize > 0 {
-		return sharedMemory(m, src.TmpfsSize), nil
+		return guestMemory(m, src.TmpfsSize), nil
 	}
 	if dest == "/etc/resolv.conf" && c.in.Private && !c.in.Settings.NoEtc {
 		c.drop("%s: %s describes the host's network, the machine's resolver is bound instead", name, m.Source)
@@ -153,9 +154,9 @@ func (c *converter) socket(name string, m specs.Mount) (specs.Mount, error) {
 	return m, nil
 }
 
-// sharedMemory replaces an engine's tmpfs on the host by one in the guest:
+// guestMemory replaces an engine's tmpfs on the host by one in the guest:
 // shared memory must be memory of the kernel that runs the processes.
-func sharedMemory(m specs.Mount, size uint64) specs.Mount {
+func guestMemory(m specs.Mount, size uint64) specs.Mount {
 	return specs.Mount{
 		Destination: m.Destination,
 		Type:        "tmpfs",
@@ -163,6 +164,38 @@ func sharedMemory(m specs.Mount, size uint64) specs.Mount {
 		Options:     []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)},
 	}
 }
+
+// sharedMemory has /dev/shm be the tmpfs of the container whose IPC is shared,
+// unless something else is mounted there.
+func (c *converter) sharedMemory() error {
+	owner := c.in.Settings.IPC
+	if owner == "" {
+		return nil
+	}
+	if owner != path.Base(owner) || !filepath.IsLocal(owner) || owner == "." {
+		return refuse("annotation "+shimapi.AnnotationIPC, "%q is no container", owner)
+	}
+	i := slices.IndexFunc(c.spec.Mounts, func(m specs.Mount) bool {
+		return path.Clean(m.Destination) == "/dev/shm" && m.Type == "tmpfs"
+	})
+	if owner == c.in.ID {
+		c.out.SharedMemory = []string{"nosuid", "noexec", "nodev", "mode=1777"}
+		if i >= 0 {
+			c.out.SharedMemory = c.spec.Mounts[i].Options
+		}
+	}
+	if i >= 0 {
+		c.spec.Mounts[i] = specs.Mount{
+			Destination: "/dev/shm", Type: "bind", Source: sharedMemoryDir(owner),
+			Options: []string{"bind", "rprivate", "nosuid", "noexec", "nodev"},
+		}
+	}
+	return nil
+}
+
+// sharedMemoryDir is where the guest mounts the tmpfs of a container that others
+// may share.
+func sharedMemoryDir(id string) string { return guestapi.ContainerDir(id) + "/shm" }
 
 // bindFlags are options of a bind mount that runc applies in the guest.
 var bindFlags = []string{

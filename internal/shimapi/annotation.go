@@ -38,6 +38,10 @@ const (
 	// AnnotationPID holds a string: the container of the same machine whose
 	// processes this one shares.
 	AnnotationPID = Prefix + "pid"
+	// AnnotationIPC holds a string: the container of the same machine whose IPC
+	// namespace and /dev/shm this one shares. With its own name a container lets
+	// others share its.
+	AnnotationIPC = Prefix + "ipc"
 )
 
 // AnnotationGroup is containerd's own: containers with the same value run in one
@@ -122,7 +126,7 @@ type Settings struct {
 	CPUs      int
 	NoEtc     bool
 	Init      bool
-	PID       string
+	PID, IPC  string
 }
 
 // ParseSettings reads the annotations of a specification. A value that does
@@ -137,6 +141,7 @@ func ParseSettings(annotations map[string]string) (Settings, error) {
 		AnnotationNoEtc:     &s.NoEtc,
 		AnnotationInit:      &s.Init,
 		AnnotationPID:       &s.PID,
+		AnnotationIPC:       &s.IPC,
 	}
 	for name, value := range annotations {
 		if len(name) < len(Prefix) || name[:len(Prefix)] != Prefix {

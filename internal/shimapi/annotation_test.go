@@ -23,12 +23,13 @@ func TestSettingsSurviveTheirAnnotations(t *testing.T) {
 		CPUs:      4,
 		NoEtc:     true,
 		PID:       "c1",
+		IPC:       "c2",
 	}
 	a := map[string]string{"org.example": "kept"}
 	for name, value := range map[string]any{
 		shimapi.AnnotationNetwork: want.Network, shimapi.AnnotationMounts: want.Mounts,
 		shimapi.AnnotationMaxMemory: want.MaxMemory, shimapi.AnnotationCPUs: want.CPUs,
-		shimapi.AnnotationNoEtc: want.NoEtc, shimapi.AnnotationPID: want.PID,
+		shimapi.AnnotationNoEtc: want.NoEtc, shimapi.AnnotationPID: want.PID, shimapi.AnnotationIPC: want.IPC,
 	} {
 		var err error
 		if a, err = shimapi.Annotate(a, name, value); err != nil {

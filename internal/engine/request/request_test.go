@@ -231,7 +231,6 @@ func TestCheckNamesTheFieldItRefuses(t *testing.T) {
 		{`{"Image":"a","HostConfig":{"DeviceCgroupRules":["c 99999999999:1 r"]}}`, "HostConfig.DeviceCgroupRules"},
 		{`{"Image":"a","HostConfig":{"DeviceRequests":[{"Count":-1}]}}`, "HostConfig.DeviceRequests"},
 		{`{"Image":"a","HostConfig":{"IpcMode":"host"}}`, "HostConfig.IpcMode"},
-		{`{"Image":"a","HostConfig":{"IpcMode":"container:b"}}`, "HostConfig.IpcMode"},
 		{`{"Image":"a","HostConfig":{"UsernsMode":"keep-id"}}`, "HostConfig.UsernsMode"},
 		{`{"Image":"a","HostConfig":{"Cgroup":"container:b"}}`, "HostConfig.Cgroup"},
 		{`{"Image":"a","HostConfig":{"BlkioDeviceReadBps":[{"Path":"/dev/sda","Rate":1}]}}`, "HostConfig.BlkioDeviceReadBps"},

@@ -87,7 +87,7 @@ func hostRules() []Rule {
 		Rule{Field: "HostConfig.VolumeDriver", Verdict: Partly, Why: "the volume driver is local", Allow: oneOf("local")},
 		Rule{Field: "HostConfig.Annotations", Verdict: Partly, Why: "names that start with dev.byre., and those that put containers into one sandbox, are byre's own", Allow: allowAnnotations},
 		Rule{Field: "HostConfig.GroupAdd", Verdict: Partly, Why: "a group is a number or a name of the image's, without a comma or colon", Allow: allowGroups},
-		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own: the mode is private, or none, which is private without /dev/shm", Allow: oneOf("private", "shareable", "none")},
+		Rule{Field: "HostConfig.IpcMode", Verdict: Partly, Why: "every container has a machine of its own: the mode is private, none, which is private without /dev/shm, shareable, or container:NAME, which shares that container's machine and IPC", Allow: allowIpcMode},
 		Rule{Field: "HostConfig.Cgroup", Verdict: Refused, Why: "every container has a machine of its own"},
 		Rule{Field: "HostConfig.PidMode", Verdict: Partly, Why: "every container has a machine of its own; container:NAME shares that container's machine and processes", Allow: isContainerPidMode},
 		Rule{Field: "HostConfig.StorageOpt", Verdict: Partly, Why: "the option is size, from 16m to 8t; without it a writable layer has 64 GiB", Allow: allowStorage},
@@ -185,8 +185,6 @@ func asString(v any) string {
 		return v
 	case container.NetworkMode:
 		return string(v)
-	case container.IpcMode:
-		return string(v)
 	case container.UsernsMode:
 		return string(v)
 	case container.Isolation:
@@ -202,6 +200,11 @@ func asString(v any) string {
 func allowNetworkMode(v any) bool {
 	mode, ok := v.(container.NetworkMode)
 	return ok && !strings.HasPrefix(string(mode), "ns:")
+}
+
+func allowIpcMode(v any) bool {
+	mode, ok := v.(container.IpcMode)
+	return ok && (mode.IsPrivate() || mode.IsNone() || mode.IsShareable() || mode.IsContainer())
 }
 
 func isContainerPidMode(v any) bool {

@@ -122,6 +122,11 @@ func withAnnotations(s *specs.Spec, c Container) error {
 			return err
 		}
 	}
+	if owner := ipcOwner(c); owner != "" {
+		if s.Annotations, err = shimapi.Annotate(s.Annotations, shimapi.AnnotationIPC, owner); err != nil {
+			return err
+		}
+	}
 	settings := map[string]shimapi.Mount{}
 	for _, m := range c.Mounts {
 		if m.Settings != nil {
@@ -136,4 +141,17 @@ func withAnnotations(s *specs.Spec, c Container) error {
 
 func invalid(format string, args ...any) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
+}
+
+// ipcOwner is the container whose IPC is shared: another's, or the container's own
+// where others may, "" where nobody does.
+func ipcOwner(c Container) string {
+	switch mode := c.Host.IpcMode; {
+	case mode.IsContainer():
+		return mode.Container()
+	case mode.IsShareable():
+		return c.ID
+	default:
+		return ""
+	}
 }

@@ -23,8 +23,8 @@ const cgroupParent = "/byre"
 // adaptSpec turns the host's OCI specification into one for this guest: the
 // root file system is the one mounted in the container's directory, the cgroup
 // is below cgroupParent, and the network namespace is the machine's own, which
-// is why its sysctls are applied to the machine. A pid namespace that is another
-// container's is found by pids, its process. A user name is resolved in
+// is why its sysctls are applied to the machine. A pid or ipc namespace that is
+// another container's is found by pids, its process. A user name is resolved in
 // rootfs. It returns the sysctls to apply. Everything else is the host's word.
 func adaptSpec(raw []byte, id, rootfs string, terminal bool, pids func(id string) (int, error)) (adapted []byte, sysctls map[string]string, err error) {
 	spec := object{}
@@ -76,7 +76,8 @@ func (o object) set(name string, v any) {
 }
 
 // machineNamespaces drops the network namespace from the list, since the
-// container uses the machine's, and finds the pid namespace of another container.
+// container uses the machine's, and finds the pid and ipc namespaces of another
+// container.
 func machineNamespaces(linux object, pids func(id string) (int, error)) error {
 	var all []object
 	if err := linux.get("namespaces", &all); err != nil {
@@ -91,12 +92,12 @@ func machineNamespaces(linux object, pids func(id string) (int, error)) error {
 		if kind == "network" {
 			continue
 		}
-		if other, ok := guestapi.OfPIDNamespace(path); ok && kind == "pid" {
+		if other, ok := guestapi.OfNamespace(path, kind); ok && (kind == "pid" || kind == "ipc") {
 			pid, err := pids(other)
 			if err != nil {
-				return fmt.Errorf("join PID namespace: %w", err)
+				return fmt.Errorf("join %s namespace: %w", strings.ToUpper(kind), err)
 			}
-			ns.set("path", fmt.Sprintf("/proc/%d/ns/pid", pid))
+			ns.set("path", fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
 		}
 		kept = append(kept, ns)
 	}
