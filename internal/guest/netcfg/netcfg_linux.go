@@ -79,6 +79,9 @@ func (k *Cards) configureLink(ctx context.Context, l *guestapi.Link) error {
 	switch l.Change {
 	case guestapi.Link_SET_UP:
 		k.note(n, true)
+		if err := n.awaitCarrier(ctx, sysNet); err != nil {
+			return err
+		}
 		if err := c.setUpLink(n, l, prefixes); err != nil {
 			return err
 		}

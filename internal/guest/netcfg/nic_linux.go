@@ -7,8 +7,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -52,6 +54,35 @@ func (c *conn) awaitNIC(ctx context.Context, l *guestapi.Link) (nic, error) {
 			return nic{}, fmt.Errorf("none of the machine's %d network cards is it: %w", len(all), errdefs.ErrNotFound)
 		}
 	}
+}
+
+// carrierWait bounds the wait for a carrier that is to come any moment.
+const carrierWait = time.Second
+
+// awaitCarrier waits for the carrier of a card that is up: the host has connected
+// it, and the driver is about to hear of that. In Linux 6.12 virtnet_close forgets
+// what virtio_net has not heard yet, so that a card which is taken down just then
+// never has a carrier again. dir is where the kernel tells of links.
+func (n nic) awaitCarrier(ctx context.Context, dir string) error {
+	end := time.Now().Add(carrierWait)
+	for wait := time.Millisecond; time.Now().Before(end); wait = min(2*wait, 20*time.Millisecond) {
+		b, err := os.ReadFile(filepath.Join(dir, n.name, "carrier"))
+		if errors.Is(err, unix.EINVAL) { // it is down
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("carrier of %s: %w", n.name, err)
+		}
+		if !bytes.HasPrefix(b, []byte("0")) {
+			return nil
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("carrier of %s: %w", n.name, ctx.Err())
+		}
+	}
+	return nil // there is no switch, and the link is set up all the same
 }
 
 func pick(all []nic, l *guestapi.Link) (nic, bool) {

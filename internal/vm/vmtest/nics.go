@@ -296,6 +296,21 @@ func (s *suite) deadSwitch(t *testing.T) {
 	last.expect(t, guest, 3)
 }
 
+// setUpAnew moves a card that stays up from switch to switch. The guest is told how
+// to set it up while it may not have heard that there is a carrier again.
+func (s *suite) setUpAnew(t *testing.T) {
+	m := s.start(t, vm.Config{})
+	for n := range 40 {
+		w := newWire(t)
+		at := m.attachNIC(t, w)
+		m.setUp(t, at, byte(n), guest)
+		w.expect(t, guest, byte(n))
+		if err := m.DetachNIC(bounded(t), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // clog has the guest answer more than anybody reads.
 func (m *machine) clog(t testing.TB, w *wire) {
 	t.Helper()

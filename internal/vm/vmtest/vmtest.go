@@ -66,6 +66,7 @@ func Run(t *testing.T, cfg Config) {
 		{"CardsRunOut", s.manyNICs},
 		{"ASlowSwitchGetsWholeFrames", s.slowSwitch},
 		{"ADeadSwitchTakesNoCardWithIt", s.deadSwitch},
+		{"ACardThatIsUpIsSetUpAnewAtOnce", s.setUpAnew},
 		{"MemoryGrowsAndShrinks", s.memory},
 		{"FreedMemoryGoesBackToTheHost", s.memoryBack},
 		{"PowerOffIsAnOrderlyEnd", s.powerOff},
