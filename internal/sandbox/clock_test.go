@@ -68,10 +68,12 @@ func TestAGuestsClockIsKeptWithTheHosts(t *testing.T) {
 				s := keeper(w)
 				go s.keepClock(ctx) // ends with the context, before the test does
 				time.Sleep(clockFirst + time.Second)
+				synctest.Wait()
 				if off := w.off(); off.Abs() > 5*time.Millisecond {
 					t.Errorf("%v ahead after the first look", off)
 				}
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				// What it goes wrong by between two looks, and as much as it is when
 				// another look follows soon.
 				most := clockExact + time.Duration(max(w.drift, -w.drift))*clockEvery/1e6
@@ -92,6 +94,7 @@ func TestAGuestWhoseClockIsRightIsLeftAlone(t *testing.T) {
 		s := keeper(w)
 		go s.keepClock(ctx)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if most := int(time.Hour/clockEvery+2) * clockSamples; w.asked > most || w.asked < most/2 {
 			t.Errorf("asked %d times in an hour, at most %d are meant", w.asked, most)
 		}
