@@ -94,16 +94,21 @@ func New(cfg Config) *Builder {
 // connection: while there is one the builder stays. When a builder dies its
 // connections break, and the next Dial starts another on the same cache.
 func (b *Builder) Dial(ctx context.Context) (net.Conn, error) {
-	l, err := b.hold(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("start the builder: %w", err)
-	}
-	c, err := l.session.Dial(ctx, portControl)
-	if err != nil {
+	for again := true; ; again = false {
+		l, err := b.hold(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("start the builder: %w", err)
+		}
+		c, err := l.session.Dial(ctx, portControl)
+		if err == nil {
+			return &conn{Conn: c, release: sync.OnceFunc(l.release)}, nil
+		}
 		l.release()
-		return nil, fmt.Errorf("connect to the builder: %w", err)
+		// That a builder died a moment ago may be learned by calling it.
+		if !again || !l.ends(ctx) {
+			return nil, fmt.Errorf("connect to the builder: %w", err)
+		}
 	}
-	return &conn{Conn: c, release: sync.OnceFunc(l.release)}, nil
 }
 
 // conn is a connection that keeps the builder.

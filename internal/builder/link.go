@@ -106,6 +106,20 @@ func (l *link) show() error {
 	return err
 }
 
+// endWait is how long a link that is broken may take to end.
+const endWait = 2 * time.Second
+
+// ends says whether the link has ended, or does any moment.
+func (l *link) ends(ctx context.Context) bool {
+	select {
+	case <-l.session.Done():
+		return true
+	case <-time.After(endWait):
+	case <-ctx.Done():
+	}
+	return false
+}
+
 func (l *link) use() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
