@@ -61,6 +61,8 @@ type Store struct {
 	cfg     Config
 	matcher platforms.MatchComparer
 	log     *slog.Logger
+	// naming is held by whoever looks where a name points and changes that.
+	naming sync.Mutex
 
 	// mu guards details, which remembers what was read of manifests.
 	mu      sync.Mutex

@@ -327,6 +327,19 @@ func TestImageInUseIsKept(t *testing.T) {
 func TestNamesGoOneByOne(t *testing.T) {
 	w := newWorld(t)
 	img := w.mustPull(t, w.push(t, "named:v1", "file"))
+	// Many at once give one new name, as loads of one image do.
+	failed := make(chan error, 8)
+	for range cap(failed) {
+		go func() { failed <- w.Tag(w.ctx, img.ID(), "many", "v1") }() // ends with the call
+	}
+	for range cap(failed) {
+		if err := <-failed; err != nil {
+			t.Errorf("named by many at once: %v", err)
+		}
+	}
+	if _, err := w.Remove(w.ctx, "many:v1", false); err != nil {
+		t.Error(err)
+	}
 	if err := w.Tag(w.ctx, img.ID(), "other", "v2"); err != nil {
 		t.Fatal(err)
 	}

@@ -55,6 +55,9 @@ func newName(repo, tag string) (reference.Named, error) {
 // name points a name to target. An image that loses its last name stays, as
 // one without a name.
 func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor) error {
+	// Two that give one name at once, as loads of one image do, follow each other.
+	s.naming.Lock()
+	defer s.naming.Unlock()
 	old, err := s.names().Get(ctx, name)
 	switch {
 	case err == nil && old.Target.Digest == target.Digest:
