@@ -89,6 +89,7 @@ func machineOf(r Record) string {
 type sharedMode struct {
 	// what the mode is of, in the words of dockerd's errors.
 	what string
+	// mode is what HostConfig says.
 	mode string
 	// with names the other container.
 	with string
@@ -120,7 +121,7 @@ func (e *Engine) completeShared(rec *Record, req *CreateRequest) error {
 			return invalid("cannot join %s namespace: %v", m.what, err)
 		}
 		t := target.snapshot()
-		m.mode, m.with = "container:"+t.ID, t.ID
+		m.mode = "container:" + t.ID
 		if m.what == "PID" {
 			rec.Host.PidMode = container.PidMode(m.mode)
 		} else {
